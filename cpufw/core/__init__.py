@@ -1,0 +1,1 @@
+"""The ground floor: objects, CPU models, topology, hot-plug. No files, no KVM, no architecture."""

@@ -1,0 +1,72 @@
+"""What a plugin says about an architecture, an accelerator and a machine type it brings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpufw.core.model import AliasRule
+from cpufw.core.topology import SlotId, Topology, TopologyLevel
+
+if TYPE_CHECKING:
+    from cpufw.core.accel import Accelerator
+    from cpufw.core.board import Board
+    from cpufw.core.cpu import CPUState
+    from cpufw.core.machine import Machine
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """An architecture: its name, where its definitions are, and the class of its CPUs.
+
+    `cpu_base` returns the abstract `CPUState` subclass that every model's class extends; it is
+    called when the first class is built, so that naming models costs no import. `arch_id` gives
+    the architecture's own id of a slot (the APIC id on x86).
+    """
+
+    name: str
+    description: str
+    definitions: Path
+    cpu_base: Callable[[], type[CPUState]]
+    levels: Sequence[TopologyLevel]
+    arch_id: Callable[[Topology, SlotId], int]
+
+
+@dataclass(frozen=True)
+class AcceleratorType:
+    """A way to run guests of one architecture; `open` raises `AcceleratorError` if it cannot."""
+
+    name: str
+    arch: str
+    description: str
+    open: Callable[[], Accelerator]
+
+
+@dataclass(frozen=True)
+class CompatProperty:
+    """A property that a machine type sets on a CPU type, so that an old machine stays as it was.
+
+    `type_name` is a CPU type or an abstract base (`x86_64-cpu`); as in QEMU a model's property is
+    changed only when its unversioned name was asked for.
+    """
+
+    type_name: str
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
+class MachineType:
+    """A kind of machine: what surrounds the CPUs, and how names and properties read there."""
+
+    name: str
+    arch: str
+    description: str
+    default_cpu: str
+    max_cpus: int
+    board: Callable[[Machine, Mapping[str, Any]], Board]
+    alias: str | None = None
+    alias_rule: AliasRule = AliasRule.FIRST
+    compat: Sequence[CompatProperty] = field(default=())

@@ -1,0 +1,240 @@
+"""CPU types and CPUs: the metaclass `CPUClass`, the abstract `CPUState`, and realize."""
+
+from __future__ import annotations
+
+from abc import ABCMeta, abstractmethod
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from cpufw.core.features import FeatureSet
+from cpufw.core.model import CPUModel, Expansion, expand
+from cpufw.core.qom import Object, Property
+from cpufw.core.topology import Topology
+from cpufw.errors import ModelError, PropertyError
+
+if TYPE_CHECKING:
+    from cpufw.core.arch import Architecture
+    from cpufw.core.hotplug import Slot
+    from cpufw.core.machine import Machine
+
+
+class CPUClass(ABCMeta):
+    """The class of CPU types: what a CPU type *is*.
+
+    Each CPU type has a `model`, an `arch` and a `type_name`; abstract bases have no model.
+    """
+
+    model: CPUModel
+    architecture: Architecture
+    type_name: str
+    _properties: Mapping[str, Property]
+
+    @property
+    def arch(cls) -> str:
+        """The architecture's name: `x86_64`."""
+        return cls.architecture.name
+
+    @property
+    def properties(cls) -> Mapping[str, Property]:
+        """Every property of this CPU type by name, with its default for this model."""
+        found = cls.__dict__.get("_properties")
+        if found is None:
+            found = _class_properties(cls)
+            cls._properties = found
+        return found
+
+    def __repr__(cls) -> str:
+        return f"<CPU type {cls.__dict__.get('type_name', cls.__name__)}>"
+
+
+def build_cpu_class(model: CPUModel, architecture: Architecture, type_name: str) -> CPUClass:
+    """The Python class for one CPU model."""
+    python_name = "".join(c if c.isalnum() else "_" for c in type_name)
+    namespace = {
+        "model": model,
+        "architecture": architecture,
+        "type_name": type_name,
+        "__doc__": model.description,
+        "__module__": __name__,
+    }
+    return CPUClass(python_name, (architecture.cpu_base(),), namespace)
+
+
+def _class_properties(cls: CPUClass) -> dict[str, Property]:
+    model = cls.model
+    properties = dict(cls.extra_properties)  # type: ignore[attr-defined]
+    for level in cls.architecture.levels:
+        properties[level.id_name] = Property(
+            level.id_name, "int", f"place in the topology: {level.value}", low=0, high=2**31 - 1
+        )
+    for name, value in model.identity.items():
+        if name in properties:
+            spec = properties[name]
+            properties[name] = Property(
+                name, spec.type, spec.description, value, spec.low, spec.high, spec.check
+            )
+    for feature in model.table:
+        on = feature.name in model.features
+        for name in (feature.name, *feature.aliases.get("qemu", ())):
+            properties.setdefault(name, Property(name, "bool", feature.description, on))
+    properties["check"] = Property("check", "bool", "warn of features not granted", True)
+    properties["enforce"] = Property("enforce", "bool", "refuse if a feature is not granted", False)
+    return properties
+
+
+class CPUState(Object, metaclass=CPUClass):
+    """One vCPU: an instance of a CPU type.
+
+    Properties can be set until `realize`, never after. After it `requested` are the features
+    asked for, `granted` those that the guest has, `unavailable` the difference; `warnings` says
+    the same in sentences. An architecture overrides `_synthesise`, `_accelerate`, `_release` and
+    `reset`.
+    """
+
+    model: ClassVar[CPUModel]
+    architecture: ClassVar[Architecture]
+    extra_properties: ClassVar[Mapping[str, Property]] = {}
+    always_on: ClassVar[tuple[str, ...]] = ()  # features of every named model, as on QEMU
+
+    def __init__(self, device_id: str = "", **properties: Any) -> None:
+        super().__init__()
+        self.device_id = device_id
+        self.realized = False
+        self.machine: Machine | None = None
+        self.slot: Slot | None = None
+        self.expansion: Expansion | None = None
+        self.requested = self.granted = self.unavailable = self.model.table.empty
+        self.warnings: tuple[str, ...] = ()
+        for name, value in properties.items():
+            self.set(name, value)
+
+    def property_specs(self) -> Mapping[str, Property]:
+        """The properties of this CPU's type."""
+        return type(self).properties
+
+    def set(self, name: str, value: Any) -> None:
+        """Set a property. Raises `PropertyError`; after realize nothing can be set."""
+        if self.realized:
+            raise PropertyError(f"{self.type_name}.{name} cannot be set: {self.path} is realized")
+        super().set(name, value)
+
+    def get(self, name: str) -> Any:
+        """The value of a property; features of a realized CPU show what was granted."""
+        value = super().get(name)
+        if self.realized and name in self.model.table:
+            return name in self.granted
+        return value
+
+    @property
+    def cpu_index(self) -> int:
+        """The index of this CPU's slot; 0 without a machine."""
+        return self.slot.index if self.slot is not None else 0
+
+    @property
+    def arch_id(self) -> int:
+        """The architecture's own id of this CPU (the APIC id on x86)."""
+        return self.slot.arch_id if self.slot is not None else 0
+
+    def given(self, name: str) -> Any:
+        """The value the user set for `name`, or None."""
+        return self._values.get(name)
+
+    # --- the life of a CPU ---------------------------------------------------------------
+
+    def realize(
+        self, machine: Machine | None = None, slot: Slot | None = None, hotplugged: bool = False
+    ) -> None:
+        """Make this CPU work: expand, check, accelerate, expose.
+
+        With a machine it takes `slot` (or the slot its properties name). Whatever fails undoes
+        the steps before it in reverse and raises; the machine is then as it was.
+        """
+        if self.realized:
+            raise PropertyError(f"{self.path} is realized already")
+        with ExitStack() as undo:
+            undo.callback(self._forget)
+            self.expansion = self._finalise_model(machine)
+            if machine is not None:
+                self.machine, self.slot = machine, machine.pre_plug(self, slot)
+                undo.callback(machine.cancel_plug, self)
+            self._synthesise()
+            self.requested = self.expansion.features
+            self.granted = self._accelerate()
+            undo.callback(self._release)
+            self._check_granted()
+            self.realized = True
+            if machine is not None:
+                machine.plug(self, hotplugged)
+            undo.pop_all()
+
+    def unrealize(self) -> None:
+        """Give back what realize took; the object can be configured and realized again."""
+        if self.realized:
+            self._release()
+            self._forget()
+
+    def _forget(self) -> None:
+        self.realized, self.machine, self.slot, self.expansion = False, None, None, None
+        self.requested = self.granted = self.unavailable = self.model.table.empty
+        self.warnings = ()
+
+    def _finalise_model(self, machine: Machine | None) -> Expansion:
+        """Step 1: version, compat properties, accelerator's defaults, user's properties."""
+        table = self.model.table
+        model, settings = self.model, dict(self._values)
+        defaults_on = table.empty if model.static else table.set(self.always_on)
+        defaults_off = table.empty
+        if machine is not None:
+            model = machine.resolve_model(model)
+            settings = {**machine.compat_values(type(self)), **settings}
+            accel_on, defaults_off = machine.default_features(model)
+            defaults_on |= accel_on
+        plus = table.set(name for name, value in settings.items() if name in table and value)
+        minus = table.set(name for name, value in settings.items() if name in table and not value)
+        identity = {
+            name: value for name, value in settings.items() if name in self.extra_properties
+        }
+        return expand(model, plus, minus, identity, defaults_on, defaults_off)
+
+    def _check_granted(self) -> None:
+        """Step 4's end: compare by name; `enforce` refuses, `check` warns."""
+        self.unavailable = self.requested - self.granted
+        if not self.unavailable:
+            return
+        table = self.model.table
+        missing = ", ".join(f"{name} ({' '.join(table[name].places)})" for name in self.unavailable)
+        accel = self.machine.accelerator_name if self.machine is not None else "accelerator"
+        sentence = f"{self.model.name}: {accel} does not grant {missing}"
+        if self.get("enforce"):
+            raise ModelError(sentence)
+        if self.get("check"):
+            self.warnings = (sentence,)
+
+    # --- what an architecture provides ---------------------------------------------------
+
+    @property
+    def topology(self) -> Topology:
+        """The topology this CPU stands in: its machine's, or a single thread."""
+        if self.machine is not None:
+            return self.machine.topology
+        return Topology(tuple((level, 1) for level in self.architecture.levels), 1)
+
+    @abstractmethod
+    def _synthesise(self) -> None:
+        """Step 3: the architecture's registers for this model in this slot."""
+
+    @abstractmethod
+    def _accelerate(self) -> FeatureSet:
+        """Step 4: create or reuse the vCPU, give it its registers; returns what was granted.
+
+        Without a machine or an accelerator there is no vCPU and all of `requested` is granted.
+        """
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Undo `_accelerate`: stop the vCPU and park it."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Bring the vCPU to its power-on state."""

@@ -1,0 +1,378 @@
+"""A machine: slots from a topology, CPUs in them, and the board that surrounds them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from cpufw.core.accel import Accelerator
+from cpufw.core.arch import MachineType
+from cpufw.core.board import Outcome
+from cpufw.core.cpu import CPUClass, CPUState
+from cpufw.core.features import FeatureSet
+from cpufw.core.hotplug import (
+    EventLog,
+    Hotplug,
+    HotplugEvent,
+    HotplugEventKind,
+    Slot,
+    SlotState,
+    Veto,
+)
+from cpufw.core.model import CPUModel
+from cpufw.core.qom import Object
+from cpufw.core.registry import Registry
+from cpufw.core.topology import SlotId, Topology, TopologyLevel
+from cpufw.errors import HotplugError, ModelError, NotFoundError
+
+# A device id as QEMU accepts it: it must not be mistaken for a path or an index.
+_DEVICE_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
+
+# Ids that device_add must name even where there is only one of them, as in QEMU.
+_REQUIRED_IDS = (TopologyLevel.SOCKET, TopologyLevel.CORE, TopologyLevel.THREAD)
+
+
+class _Node(Object):
+    """A container or a topology object; the type name is the instance's."""
+
+    def __init__(self, type_name: str) -> None:
+        super().__init__()
+        self.type_name = type_name
+
+
+class Machine(Object):
+    """A machine of `machine_type` whose CPUs are all of `cpu_class`.
+
+    `with Machine(...) as machine:` closes it. `slots` are there from the start; the first
+    `topology.cpus` hold a CPU from the start.
+    """
+
+    type_name = "machine"
+
+    def __init__(
+        self,
+        machine_type: MachineType,
+        cpu_class: CPUClass,
+        registry: Registry,
+        topology: Topology,
+        accelerator: Accelerator | None = None,
+        cpu_properties: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        vetoes: Sequence[Veto] = (),
+    ) -> None:
+        super().__init__()
+        self.machine_type, self.cpu_class, self.registry = machine_type, cpu_class, registry
+        self.topology, self.accelerator = topology, accelerator
+        self.cpu_properties = dict(cpu_properties or {})
+        self.closed = False
+        self.log = EventLog()
+        self.hotplug = Hotplug(self.log, list(vetoes))
+        arch_id = cpu_class.architecture.arch_id
+        self.slots = tuple(
+            Slot(index, slot_id, arch_id(topology, slot_id))
+            for index, slot_id in enumerate(topology.slots())
+        )
+        self._models: dict[str, CPUModel] = {}
+        self._threads: dict[int, Object] = {}
+        self._build_tree()
+        self.board = machine_type.board(self, options or {})
+        try:
+            for slot in self.slots[: topology.cpus]:
+                self._new_cpu("", {}).realize(self, slot)
+        except BaseException:
+            self.close()
+            raise
+
+    def _build_tree(self) -> None:
+        root = _Node("container")
+        root.add_child("machine", self)
+        for name in ("unattached", "peripheral", "peripheral-anon"):
+            self.add_child(name, _Node("container"))
+        # A level nobody divided (one die a socket) is not in the path, as in QEMU's props.
+        shown = [
+            level
+            for level in self.topology.levels
+            if level in _REQUIRED_IDS or self.topology.count(level) > 1
+        ]
+        for slot in self.slots:
+            node: Object = self
+            for level in shown:
+                name = f"{level.value}[{slot.id[level]}]"
+                step = dict(node.children()).get(name)
+                if step is None:
+                    step = _Node(level.value)
+                    node.add_child(name, step)
+                node = step
+            node.add_link("cpu", self.cpu_class.type_name)
+            self._threads[slot.index] = node
+
+    # --- what realize asks of its machine ------------------------------------------------
+
+    @property
+    def accelerator_name(self) -> str:
+        """The accelerator's name, `none` without one."""
+        return self.accelerator.name if self.accelerator is not None else "none"
+
+    def resolve_model(self, model: CPUModel) -> CPUModel:
+        """What `model` means here: the machine type's alias rule, or the host for `host`."""
+        found = self._models.get(model.name)
+        if found is None:
+            found = self.registry.catalogue(model.arch).resolve(
+                model.name, self.machine_type.alias_rule
+            )
+            if found.dynamic:
+                if self.accelerator is None:
+                    raise ModelError(f"CPU model '{model.name}' needs an accelerator to read from")
+                features = self.accelerator.supported_features(model.table)
+                found = replace(
+                    found,
+                    features=features - model.table.unmigratable,
+                    identity={**found.identity, **self.accelerator.host_identity()},
+                )
+            self._models[model.name] = found
+        return found
+
+    def compat_values(self, cpu_class: CPUClass) -> dict[str, Any]:
+        """The values this machine type sets on `cpu_class` so that an old guest sees no change."""
+        if cpu_class.model.version is not None:
+            return {}
+        suffix = self.registry.suffix(cpu_class.arch)
+        return {
+            compat.name: cpu_class.properties[compat.name].parse(compat.value, compat.type_name)
+            for compat in self.machine_type.compat
+            if compat.type_name in (cpu_class.type_name, suffix)
+            and compat.name in cpu_class.properties
+        }
+
+    def default_features(self, model: CPUModel) -> tuple[FeatureSet, FeatureSet]:
+        """What the accelerator turns on and off on every named model."""
+        if self.accelerator is None or model.static or model.dynamic:
+            return model.table.empty, model.table.empty
+        return self.accelerator.default_features(model.table)
+
+    def pre_plug(self, cpu: CPUState, slot: Slot | None) -> Slot:
+        """Check that `cpu` may go into `slot` (or the one its properties name) and take it.
+
+        Raises `HotplugError`.
+        """
+        if self.closed:
+            raise HotplugError("the machine is closed")
+        if type(cpu) is not self.cpu_class:
+            raise HotplugError(
+                f"{cpu.type_name} cannot be plugged: this machine's CPUs are "
+                f"{self.cpu_class.type_name}"
+            )
+        slot = slot or self._slot_named_by(cpu)
+        with self.hotplug.lock:
+            if slot.state is not SlotState.EMPTY:
+                holder = slot.occupant[1] or slot.occupant[0] or "a CPU"
+                raise HotplugError(
+                    f"slot {slot.index} ({slot.id}) is taken by {holder} ({slot.state.value})"
+                )
+            before, slot.occupant = slot.occupant, ("", cpu.device_id)
+            try:
+                self.hotplug.advance(slot, HotplugEventKind.PLUGGING)
+            except BaseException:
+                slot.occupant = before
+                raise
+        return slot
+
+    def cancel_plug(self, cpu: CPUState) -> None:
+        """Give back the slot that `pre_plug` took."""
+        if cpu.slot is not None and cpu.slot.state is SlotState.PLUGGING:
+            self.hotplug.advance(cpu.slot, HotplugEventKind.PLUG_FAILED)
+
+    def plug(self, cpu: CPUState, hotplugged: bool) -> None:
+        """Show `cpu` in the tree, tell the board, and report it present."""
+        slot = cpu.slot
+        assert slot is not None
+        with self.hotplug.lock:
+            self._add_device(cpu, hotplugged)
+            slot.cpu, slot.occupant = cpu, (cpu.path, cpu.device_id)
+            self._threads[slot.index].set_link("cpu", cpu)
+            try:
+                # The guest may answer from another thread as soon as the board told it; the lock
+                # makes that answer wait until the slot shows the CPU.
+                self.board.cpu_plugged(slot, hotplugged)
+                self.hotplug.advance(slot, HotplugEventKind.PRESENT)
+            except BaseException:
+                self._forget(slot)
+                raise
+
+    def _add_device(self, cpu: CPUState, hotplugged: bool) -> None:
+        where = "peripheral" if cpu.device_id else "peripheral-anon"
+        if not hotplugged and not cpu.device_id:
+            where = "unattached"
+        container = self.resolve(where)
+        if cpu.device_id:
+            container.add_child(cpu.device_id, cpu)
+            return
+        names = dict(container.children())
+        index = 0
+        while f"device[{index}]" in names:
+            index += 1
+        container.add_child(f"device[{index}]", cpu)
+
+    def _forget(self, slot: Slot) -> None:
+        if slot.cpu is not None:
+            slot.cpu.unparent()
+        slot.cpu = None
+        self._threads[slot.index].set_link("cpu", None)
+
+    def _slot_named_by(self, cpu: CPUState) -> Slot:
+        ids = []
+        for level, count in self.topology.counts:
+            value = cpu.given(level.id_name)
+            if value is None:
+                if level in _REQUIRED_IDS or count > 1:
+                    raise HotplugError(
+                        f"{cpu.type_name}: {level.id_name} is not set, expected 0 to {count - 1}"
+                    )
+                value = 0
+            if not 0 <= value < count:
+                raise HotplugError(
+                    f"{cpu.type_name}: {level.id_name}={value} is out of range, "
+                    f"expected 0 to {count - 1}"
+                )
+            ids.append(value)
+        return self.slots[self.topology.index(SlotId(self.topology.levels, tuple(ids)))]
+
+    # --- what users do -------------------------------------------------------------------
+
+    def _new_cpu(self, device_id: str, properties: Mapping[str, Any]) -> CPUState:
+        cpu: CPUState = self.cpu_class(device_id, **self.cpu_properties)
+        for name, value in properties.items():
+            cpu.set(name, value)
+        return cpu
+
+    def device_add(self, driver: str, id: str = "", **properties: Any) -> CPUState:
+        """Plug a new CPU of type `driver` into the slot that its properties name.
+
+        `device_add("Haswell-x86_64-cpu", id="cpu1", socket_id=1, core_id=0, thread_id=0)`.
+        Returns the realized CPU; the guest brings it online later (see `events`). Raises
+        `NotFoundError`, `PropertyError`, `ModelError` or `HotplugError`; the machine is then as
+        it was.
+        """
+        if id and not _DEVICE_ID.match(id):
+            raise HotplugError(
+                f"device id '{id}' is not valid, expected a letter, then letters, digits, . _ -"
+            )
+        cpu_class = self.registry.cpu_class(driver)
+        if cpu_class is not self.cpu_class:
+            raise HotplugError(
+                f"{driver} cannot be plugged: this machine's CPUs are {self.cpu_class.type_name}"
+            )
+        with self.hotplug.lock:
+            if id and id in dict(self.resolve("peripheral").children()):
+                raise HotplugError(f"device id '{id}' is in use")
+            cpu = self._new_cpu(id, properties)
+            cpu.realize(self, hotplugged=True)
+        return cpu
+
+    def device_del(self, id: str) -> None:
+        """Ask the guest to give up the CPU that was added as `id`; `events` tell its answer.
+
+        Raises `NotFoundError` or `HotplugError`.
+        """
+        with self.hotplug.lock:
+            devices = dict(self.resolve("peripheral").children())
+            cpu = devices.get(id)
+            if not isinstance(cpu, CPUState) or cpu.slot is None:
+                raise NotFoundError("device id", id, devices)
+            self.request_unplug(cpu.slot)
+
+    def request_unplug(self, slot: Slot) -> None:
+        """Ask the guest to give up the CPU of `slot`. A request may be repeated."""
+        with self.hotplug.lock:
+            self.hotplug.advance(slot, HotplugEventKind.UNPLUG_REQUESTED)
+            self.board.cpu_unplug_request(slot)
+
+    def cpu_online(self, slot: Slot, detail: str = "") -> None:
+        """The guest showed that it runs the CPU of `slot`."""
+        with self.hotplug.lock:
+            if slot.state is SlotState.PRESENT:
+                self.hotplug.advance(slot, HotplugEventKind.ONLINE, detail)
+
+    def unplug_refused(self, slot: Slot, detail: str = "") -> None:
+        """The guest keeps the CPU of `slot`."""
+        with self.hotplug.lock:
+            if slot.state is SlotState.UNPLUG_REQUESTED:
+                self.hotplug.advance(slot, HotplugEventKind.UNPLUG_REFUSED, detail)
+
+    def eject(self, slot: Slot) -> None:
+        """The guest gave up the CPU of `slot`: stop it and empty the slot."""
+        with self.hotplug.lock:
+            self.hotplug.advance(slot, HotplugEventKind.EJECTING)
+        # Not under the lock: the vCPU's thread may be waiting for it, and must end first.
+        self.board.cpu_unplugged(slot)
+        with self.hotplug.lock:
+            cpu = slot.cpu
+            self._forget(slot)
+            if cpu is not None:
+                cpu.unrealize()
+            self.hotplug.advance(slot, HotplugEventKind.UNPLUGGED)
+
+    def cpus(self) -> list[CPUState]:
+        """The CPUs that are plugged, in slot order."""
+        return [slot.cpu for slot in self.slots if slot.cpu is not None]
+
+    def hotpluggable_cpus(self) -> list[dict[str, Any]]:
+        """Every slot as QMP's `query-hotpluggable-cpus` shows it, highest first."""
+        shown = []
+        for slot in reversed(self.slots):
+            props = {
+                level.id_name: slot.id[level]
+                for level in self.topology.levels
+                if level in _REQUIRED_IDS or self.topology.count(level) > 1
+            }
+            entry = {"props": props, "vcpus-count": 1, "type": self.cpu_class.type_name}
+            if slot.cpu is not None:
+                entry["qom-path"] = slot.cpu.path
+            shown.append(entry)
+        return shown
+
+    def events(self, since: int = 0, timeout: float | None = None) -> Iterator[HotplugEvent]:
+        """Hot-plug events after number `since`, then new ones as they come.
+
+        Ends when the machine closes, or after `timeout` seconds in which nothing came.
+        """
+        return self.log.since(since, timeout)
+
+    def subscribe(self, listener: Callable[[HotplugEvent], None]) -> Callable[[], None]:
+        """Call `listener` with every event from now on; the returned function ends that."""
+        self.hotplug.listeners.append(listener)
+        return lambda: self.hotplug.listeners.remove(listener)
+
+    def start(self) -> None:
+        """Let the guest run."""
+        self.board.start()
+
+    def wait(self, timeout: float | None = None) -> Outcome:
+        """Wait up to `timeout` seconds for the guest to end."""
+        return self.board.wait(timeout)
+
+    def stop(self) -> None:
+        """Stop the guest for good; what it was doing is lost."""
+        self.board.stop()
+
+    def close(self) -> None:
+        """Stop the guest and give everything back; closing twice is harmless."""
+        if self.closed:
+            return
+        self.closed = True
+        board = getattr(self, "board", None)
+        if board is not None:
+            board.stop()
+            for slot in self.slots:
+                if slot.cpu is not None:
+                    slot.cpu.unrealize()
+            board.close()
+        self.log.close()
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

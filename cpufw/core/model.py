@@ -1,0 +1,176 @@
+"""CPU models: families with versions and aliases, and what a request makes of one."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cpufw.core.features import FeatureSet, FeatureTable
+from cpufw.errors import ModelError, NotFoundError
+
+
+@dataclass(frozen=True)
+class CPUModel:
+    """A named CPU: identity values and features, independent of any machine.
+
+    `family` is the unversioned name (`Haswell`), `version` None only for that name itself and
+    for models that have no versions. `companions` maps a feature to those that come along when
+    it is turned on. `dynamic` models (`host`, `max`) are filled in by the accelerator; `static`
+    ones never change.
+    """
+
+    arch: str
+    name: str
+    family: str
+    features: FeatureSet
+    version: int | None = None
+    alias_of: str | None = None
+    description: str = ""
+    source: str = ""
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    companions: Mapping[str, FeatureSet] = field(default_factory=dict)
+    deprecated: bool = False
+    dynamic: bool = False
+    static: bool = False
+
+    @property
+    def table(self) -> FeatureTable:
+        """The feature table of this model's architecture."""
+        return self.features.table
+
+
+class AliasRule(enum.Enum):
+    """What an unversioned name means on a machine type."""
+
+    FIRST = "first"
+    NEWEST = "newest"
+
+
+class Catalogue:
+    """Every model of one architecture by name, in definition order."""
+
+    def __init__(self, arch: str, table: FeatureTable, models: Iterable[CPUModel]) -> None:
+        self.arch, self.table = arch, table
+        self._models = {model.name: model for model in models}
+        self._newest: dict[str, CPUModel] = {}
+        for model in self._models.values():
+            if model.version is not None and model.name == f"{model.family}-v{model.version}":
+                newest = self._newest.get(model.family)
+                if newest is None or model.version > (newest.version or 0):
+                    self._newest[model.family] = model
+
+    def __iter__(self) -> Iterator[CPUModel]:
+        return iter(self._models.values())
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._models
+
+    def __getitem__(self, name: str) -> CPUModel:
+        """The model with exactly this name. Raises `NotFoundError` with the nearest names."""
+        try:
+            return self._models[name]
+        except KeyError:
+            raise NotFoundError("CPU model", name, self._models) from None
+
+    def resolve(self, name: str, rule: AliasRule = AliasRule.FIRST) -> CPUModel:
+        """The definition that `name` stands for under a machine type's alias `rule`.
+
+        The result keeps the name asked for. Raises `NotFoundError`.
+        """
+        model = self[name]
+        if rule is AliasRule.NEWEST and model.version is None and model.family in self._newest:
+            newest = self._newest[model.family]
+            return replace(newest, name=model.name, version=None, alias_of=newest.name)
+        return model
+
+
+@dataclass(frozen=True)
+class CPURequest:
+    """What a user asks for: `Haswell,+pcid,-avx,stepping=3` taken apart.
+
+    `properties` holds `name=value` parts as written, `plus` and `minus` the signed features.
+    """
+
+    model: str
+    plus: tuple[str, ...] = ()
+    minus: tuple[str, ...] = ()
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+
+def parse_cpu(text: str) -> CPURequest:
+    """The parts of a `--cpu` string. Raises `ModelError` for a malformed part."""
+    name, *parts = text.split(",")
+    if not name:
+        raise ModelError("--cpu: the model's name is empty, expected for example Haswell,+pcid")
+    plus: list[str] = []
+    minus: list[str] = []
+    properties: dict[str, str] = {}
+    for part in parts:
+        key, equals, value = part.partition("=")
+        if equals and key:
+            properties[key] = value
+        elif part[:1] == "+" and len(part) > 1:
+            plus.append(part[1:])
+        elif part[:1] == "-" and len(part) > 1:
+            minus.append(part[1:])
+        elif part:
+            properties[part] = "on"  # as in QEMU, a bare name turns a property on
+        else:
+            raise ModelError(f"--cpu: '{text}' has an empty part between commas")
+    return CPURequest(name, tuple(plus), tuple(minus), properties)
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """A model with a user's wishes applied: what will be asked of the accelerator.
+
+    `dropped` are the model's features that went because the user turned off one they require.
+    """
+
+    model: CPUModel
+    features: FeatureSet
+    identity: Mapping[str, Any]
+    dropped: FeatureSet
+
+
+def expand(
+    model: CPUModel,
+    plus: FeatureSet,
+    minus: FeatureSet,
+    identity: Mapping[str, Any],
+    defaults_on: FeatureSet | None = None,
+    defaults_off: FeatureSet | None = None,
+) -> Expansion:
+    """Apply the accelerator's defaults, then the user's features and identity values.
+
+    Companions of a feature come with it. Raises `ModelError` when a feature the user turned on
+    lacks one it requires.
+    """
+    features = model.features
+    if defaults_on is not None:
+        features |= defaults_on
+    if defaults_off is not None:
+        features -= defaults_off
+    for trigger, companions in model.companions.items():
+        if trigger in features or trigger in plus:
+            features |= companions
+    features |= plus
+    wanted = features
+    features = features.without(minus)
+    lost = features.unmet()
+    for name in (*(plus - features), *lost):
+        if name in plus and name not in minus:
+            needed = model.table.set([name]).with_requirements() - (wanted - minus)
+            missing = ", ".join(needed - model.table.set([name]))
+            raise ModelError(
+                f"{model.name}: +{name} requires {missing}, "
+                f"which {'was turned off' if needed & minus else 'this model does not have'}; "
+                f"add +{',+'.join(needed - model.table.set([name]))} or drop +{name}"
+            )
+    features = features.without(model.table.set(lost))
+    return Expansion(model, features, {**model.identity, **identity}, (wanted - minus) - features)

@@ -45,8 +45,9 @@ class _Node(Object):
 class Machine(Object):
     """A machine of `machine_type` whose CPUs are all of `cpu_class`.
 
-    `with Machine(...) as machine:` closes it. `slots` are there from the start; the first
-    `topology.cpus` hold a CPU from the start.
+    `with Machine(...) as machine:` closes it (and its accelerator if `owns_accelerator`). `slots`
+    are there from the start; the first `topology.cpus` hold a CPU from the start. `on_realized` is
+    called with each CPU that `device_add` realized.
     """
 
     type_name = "machine"
@@ -66,7 +67,8 @@ class Machine(Object):
         self.machine_type, self.cpu_class, self.registry = machine_type, cpu_class, registry
         self.topology, self.accelerator = topology, accelerator
         self.cpu_properties = dict(cpu_properties or {})
-        self.closed = False
+        self.closed = self.owns_accelerator = False
+        self.on_realized: Callable[[CPUState], None] = lambda _cpu: None
         self.log = EventLog()
         self.hotplug = Hotplug(self.log, list(vetoes))
         arch_id = cpu_class.architecture.arch_id
@@ -269,6 +271,7 @@ class Machine(Object):
                 raise HotplugError(f"device id '{id}' is in use")
             cpu = self._new_cpu(id, properties)
             cpu.realize(self, hotplugged=True)
+        self.on_realized(cpu)
         return cpu
 
     def device_del(self, id: str) -> None:
@@ -369,6 +372,8 @@ class Machine(Object):
                 if slot.cpu is not None:
                     slot.cpu.unrealize()
             board.close()
+        if self.owns_accelerator and self.accelerator is not None:
+            self.accelerator.close()
         self.log.close()
 
     def __enter__(self) -> Machine:

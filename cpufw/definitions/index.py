@@ -1,0 +1,129 @@
+"""The compiled index: a file that loads in milliseconds and is never trusted when damaged.
+
+A header line (format, key of the sources, checksum and lengths), then three sections: the listing,
+the features, the models. The listing alone answers `list-models`. Sections are in Python's marshal
+format, which needs no import and no parsing; the checksum is what makes reading it safe.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import zlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cpufw.definitions.compiled import CompiledArch
+
+_MAGIC = b"cpufw-index-1"
+_MARSHAL_VERSION = 4  # read by every Python since 3.4
+
+Row = dict[str, Any]
+
+
+def listing(compiled: Mapping[str, CompiledArch]) -> list[Row]:
+    """One row a model name, as `list-models` shows them."""
+    return [
+        {
+            "name": name,
+            "type": f"{name}-{arch.suffix}",
+            "alias_of": record["alias_of"],
+            "arch": arch.arch,
+            "vendor": record["identity"].get("vendor", ""),
+            "description": record["description"],
+            "deprecated": record["deprecated"],
+        }
+        for arch in compiled.values()
+        for name, record in arch.models.items()
+    ]
+
+
+def dump(compiled: Mapping[str, CompiledArch], key: str) -> bytes:
+    """The index file's content for these definitions; `key` identifies their sources."""
+    meta = {name: [arch.suffix, arch.model_kind] for name, arch in compiled.items()}
+    parts = [
+        listing(compiled),
+        {"archs": meta, "features": {name: arch.features for name, arch in compiled.items()}},
+        {name: arch.models for name, arch in compiled.items()},
+    ]
+    return pack(_MAGIC, key, parts)
+
+
+def pack(magic: bytes, key: str, parts: list[Any]) -> bytes:
+    """A file's content: a header line with `key` and a checksum, then each part."""
+    sections = [marshal.dumps(part, _MARSHAL_VERSION) for part in parts]
+    checksum = zlib.crc32(b"".join(sections))
+    header = [magic, key.encode(), b"%d" % checksum, *(b"%d" % len(part) for part in sections)]
+    return b" ".join(header) + b"\n" + b"".join(sections)
+
+
+def unpack(magic: bytes, content: bytes) -> tuple[str, list[bytes]] | None:
+    """Key and sections of what `pack` wrote; None if it is damaged or of another format."""
+    header, _, body = content.partition(b"\n")
+    fields = header.split(b" ")
+    if fields[0] != magic or len(fields) < 4:
+        return None
+    if fields[2] != b"%d" % zlib.crc32(body):
+        return None
+    sections, start = [], 0
+    for length in map(int, fields[3:]):
+        sections.append(body[start : start + length])
+        start += length
+    return fields[1].decode(), sections
+
+
+class Index:
+    """A loaded index file; its sections are parsed when first asked for."""
+
+    def __init__(self, key: str, sections: list[bytes]) -> None:
+        self.key, self._sections = key, sections
+
+    @classmethod
+    def parse(cls, content: bytes) -> Index | None:
+        """The index in `content`, or None if it is damaged or of another format."""
+        found = unpack(_MAGIC, content)
+        return cls(*found) if found is not None and len(found[1]) == 3 else None
+
+    @classmethod
+    def load(cls, path: Path | str) -> Index | None:
+        """The index in the file at `path`, or None if it is absent or damaged."""
+        try:
+            with open(path, "rb") as file:  # noqa: PTH123 - pathlib costs start-up time
+                return cls.parse(file.read())
+        except OSError:
+            return None
+
+    def listing(self) -> list[Row]:
+        """The rows for `list-models`."""
+        rows: list[Row] = marshal.loads(self._sections[0])
+        return rows
+
+    def compiled(self) -> dict[str, CompiledArch]:
+        """The definitions themselves."""
+        from cpufw.definitions.compiled import CompiledArch  # dataclasses cost start-up time
+
+        heads, models = marshal.loads(self._sections[1]), marshal.loads(self._sections[2])
+        return {
+            name: CompiledArch(name, suffix, kind, heads["features"][name], models[name])
+            for name, (suffix, kind) in heads["archs"].items()
+        }
+
+
+def write_atomically(path: Path | str, content: bytes) -> None:
+    """Write beside, sync, rename: the old file stays in place until the new one is whole."""
+    folder = os.path.dirname(path)  # noqa: PTH120 - pathlib costs start-up time
+    os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+    beside = f"{path}.{os.getpid()}.new"
+    try:
+        with open(beside, "wb") as file:  # noqa: PTH123
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)  # noqa: PTH105
+    except BaseException:
+        if os.path.exists(beside):  # noqa: PTH110
+            os.unlink(beside)  # noqa: PTH108
+        raise

@@ -1,0 +1,114 @@
+"""The stamp: what the indexes in use were made from, so that a fresh start reads nothing else.
+
+It names the index files, every definition file with size and time, and every folder of `sys.path`
+with its time: a plugin that is installed, upgraded or removed changes one of those.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import sys
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from cpufw import __version__
+from cpufw.definitions.index import Index, Row, pack, unpack, write_atomically
+
+_MAGIC = b"cpufw-stamp-1"
+
+Signature = list[list[Any]]
+
+
+def cache_folder() -> str:
+    """Where indexes and stamps are kept: `$XDG_CACHE_HOME/cpufw`, usually `~/.cache/cpufw`."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
+    return os.path.join(base, "cpufw")  # noqa: PTH118
+
+
+def user_folders(given: Iterable[str] = ()) -> list[str]:
+    """The definition folders of the user, first those `given`, then the environment's, then home.
+
+    `CPUFW_CPUDEFS` holds folders separated by colons; `~/.config/cpufw/cpudefs` counts if it is
+    there.
+    """
+    folders = [*given, *filter(None, os.environ.get("CPUFW_CPUDEFS", "").split(":"))]
+    base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111
+    home = os.path.join(base, "cpufw", "cpudefs")  # noqa: PTH118
+    if os.path.isdir(home):  # noqa: PTH112
+        folders.append(home)
+    return list(dict.fromkeys(os.path.abspath(folder) for folder in folders))  # noqa: PTH100
+
+
+def signature(folder: str) -> Signature:
+    """Path, size and time of every definition and schema file under `folder`."""
+    found: Signature = []
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.is_dir():
+                found.extend(signature(entry.path))
+            elif entry.name.endswith((".yaml", ".json")):
+                stat = entry.stat()
+                found.append([entry.path, stat.st_size, stat.st_mtime_ns])
+    return found
+
+
+def environment() -> Signature:
+    """Every folder that Python imports from, with its time."""
+    found: Signature = []
+    for folder in sys.path:
+        try:
+            found.append([folder, os.stat(folder or ".").st_mtime_ns])  # noqa: PTH116
+        except OSError:
+            found.append([folder, 0])
+    return found
+
+
+def stamp_path(folders: Sequence[str]) -> str:
+    """The stamp file for these user folders under this Python."""
+    key = zlib.crc32("\0".join([__version__, sys.prefix, *sys.path, *folders]).encode())
+    return os.path.join(cache_folder(), f"stamp-{key:08x}")  # noqa: PTH118
+
+
+def write_stamp(folders: Sequence[str], sources: Iterable[str], indexes: Sequence[str]) -> None:
+    """Record that `indexes` hold what `sources` define now.
+
+    A cache that cannot be written is no error: the next start is slower, that is all.
+    """
+    stamp = {
+        "environment": environment(),
+        "sources": {folder: signature(folder) for folder in sources},
+        "indexes": list(indexes),
+    }
+    try:
+        write_atomically(stamp_path(folders), pack(_MAGIC, __version__, [stamp]))
+    except OSError:
+        return
+
+
+def fresh_indexes(folders: Sequence[str]) -> list[Index] | None:
+    """The indexes that are known to be up to date for these user folders, or None."""
+    try:
+        with open(stamp_path(folders), "rb") as file:  # noqa: PTH123
+            found = unpack(_MAGIC, file.read())
+        if found is None or found[0] != __version__:
+            return None
+        stamp = marshal.loads(found[1][0])
+        if stamp["environment"] != environment():
+            return None
+        for folder, recorded in stamp["sources"].items():
+            if signature(folder) != recorded:
+                return None
+        indexes = [Index.load(path) for path in stamp["indexes"]]
+    except OSError:
+        return None
+    return [index for index in indexes if index is not None] if all(indexes) else None
+
+
+def fresh_listing(folders: Sequence[str]) -> list[Row] | None:
+    """The rows of `list-models` if the indexes are up to date, else None."""
+    indexes = fresh_indexes(folders)
+    if indexes is None:
+        return None
+    return [row for index in indexes for row in index.listing()]

@@ -1,0 +1,233 @@
+"""The framework put together: plugins, definitions, CPU types, machines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cpufw.core.accel import Accelerator
+from cpufw.core.arch import AcceleratorType, Architecture, MachineType
+from cpufw.core.board import BareBoard
+from cpufw.core.cpu import CPUClass
+from cpufw.core.hotplug import HotplugEventKind, Slot
+from cpufw.core.machine import Machine
+from cpufw.core.model import Catalogue, parse_cpu
+from cpufw.core.registry import Registry
+from cpufw.core.topology import Topology, parse_smp
+from cpufw.definitions.compiled import CompiledArch, build_catalogue
+from cpufw.definitions.index import Index, Row
+from cpufw.definitions.stamp import user_folders, write_stamp
+from cpufw.definitions.store import load_folder
+from cpufw.errors import (
+    AcceleratorError,
+    CpufwError,
+    DefinitionError,
+    NotFoundError,
+    PluginError,
+)
+from cpufw.plugins import Plugin, PluginSet
+
+
+class Framework:
+    """Everything cpufw knows: architectures, models, machine types, accelerators.
+
+    `definitions` are further folders of the user's own models. `progress` is told of compiling:
+    files done, files in all. Raises `DefinitionError` if a user's folder breaks a rule.
+    """
+
+    def __init__(
+        self,
+        definitions: Sequence[str] = (),
+        strict_plugins: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.plugins = PluginSet(strict_plugins)
+        self.architectures: dict[str, Architecture] = {}
+        self._layers: dict[Path, tuple[Index, dict[str, CompiledArch]]] = {}
+        self._paths: list[Path | None] = []
+        self._progress = progress
+        for plugin, architecture in self.plugins.collect("cpufw_architectures"):
+            self._adopt(plugin, architecture)
+        for plugin, folder in self.plugins.collect("cpufw_definitions"):
+            self._isolated(plugin, Path(folder))
+        self._user_folders = user_folders(definitions)
+        for name in self._user_folders:
+            self._load(Path(name))
+        self.machine_types: dict[str, MachineType] = {}
+        for plugin, machine_type in self.plugins.collect("cpufw_machine_types"):
+            for name in filter(None, (machine_type.name, machine_type.alias)):
+                if name in self.machine_types:
+                    self.plugins.fail(plugin, PluginError(f"machine type '{name}' is taken"))
+                else:
+                    self.machine_types[name] = machine_type
+        self.accelerators: list[AcceleratorType] = [
+            thing for _, thing in self.plugins.collect("cpufw_accelerators")
+        ]
+        self.registry = Registry(self.architectures, self.catalogue, self.suffix)
+        self._catalogues: dict[str, Catalogue] = {}
+        self._stamp()
+
+    def _adopt(self, plugin: Plugin, architecture: Architecture) -> None:
+        if architecture.name in self.architectures:
+            reason = f"architecture '{architecture.name}' is there already"
+            self.plugins.fail(plugin, PluginError(reason))
+        elif self._isolated(plugin, architecture.definitions):
+            self.architectures[architecture.name] = architecture
+
+    def _isolated(self, plugin: Plugin, folder: Path) -> bool:
+        try:
+            self._load(folder)
+        except CpufwError as error:
+            self.plugins.fail(plugin, error)
+            return False
+        return True
+
+    def _load(self, folder: Path) -> None:
+        if folder in self._layers:
+            return
+        base: dict[str, CompiledArch] = {}
+        for _, compiled in self._layers.values():
+            for name, arch in compiled.items():
+                merged = base.setdefault(name, CompiledArch(name, arch.suffix, arch.model_kind))
+                merged.features = merged.features or arch.features
+                merged.models = {**merged.models, **arch.models}
+        keys = [index.key for index, _ in self._layers.values()]
+        index, path = load_folder(folder, base, keys, self._progress)
+        self._layers[folder] = (index, index.compiled())
+        self._paths.append(path)
+
+    def _stamp(self) -> None:
+        if not self.plugins.broken and None not in self._paths:
+            sources = [str(folder) for folder in self._layers]
+            write_stamp(self._user_folders, sources, [str(path) for path in self._paths])
+
+    # --- what it knows -------------------------------------------------------------------
+
+    def listing(self) -> list[Row]:
+        """One row a model name, as `list-models` shows them."""
+        return [row for index, _ in self._layers.values() for row in index.listing()]
+
+    def catalogue(self, arch: str) -> Catalogue:
+        """The models of an architecture. Raises `NotFoundError`."""
+        if arch not in self.architectures:
+            raise NotFoundError("architecture", arch, self.architectures)
+        if arch not in self._catalogues:
+            layers = [compiled for _, compiled in self._layers.values()]
+            self._catalogues[arch] = build_catalogue(arch, layers)
+        return self._catalogues[arch]
+
+    def suffix(self, arch: str) -> str:
+        """What the type names of `arch` end in: `x86_64-cpu`."""
+        for _, compiled in self._layers.values():
+            if arch in compiled:
+                return compiled[arch].suffix
+        raise DefinitionError([f"no definitions give the features of {arch}"])
+
+    def cpu_class(self, type_name: str) -> CPUClass:
+        """The class of a CPU type. Raises `NotFoundError`."""
+        return self.registry.cpu_class(type_name)
+
+    def find_model(self, name: str, arch: str | None = None) -> CPUClass:
+        """The CPU type of the model `name`, of `arch` or of the first that has it.
+
+        Raises `NotFoundError` with the nearest names.
+        """
+        archs = [arch] if arch is not None else list(self.architectures)
+        known: list[str] = []
+        for candidate in archs:
+            catalogue = self.catalogue(candidate)
+            if name in catalogue:
+                return self.cpu_class(f"{name}-{self.suffix(candidate)}")
+            known.extend(model.name for model in catalogue)
+        raise NotFoundError("CPU model", name, known, "see cpufw list-models")
+
+    def machine_type(self, name: str) -> MachineType:
+        """The machine type of this name or alias. Raises `NotFoundError`."""
+        if name in self.machine_types:
+            return self.machine_types[name]
+        raise NotFoundError("machine type", name, [*self.machine_types, "none"])
+
+    def open_accelerator(self, arch: str, names: str) -> Accelerator:
+        """Open the first of the accelerators in `names` (`"kvm:unicorn"`) that can be.
+
+        Raises `AcceleratorError` with every reason why none can.
+        """
+        reasons = []
+        for name in names.split(":"):
+            kinds = [kind for kind in self.accelerators if kind.name == name]
+            if not kinds:
+                raise NotFoundError("accelerator", name, {kind.name for kind in self.accelerators})
+            fitting = [kind for kind in kinds if kind.arch == arch]
+            if not fitting:
+                reasons.append(f"accelerator {name} does not run {arch} guests")
+                continue
+            try:
+                return fitting[0].open()
+            except AcceleratorError as error:
+                reasons.append(str(error))
+        raise AcceleratorError("; ".join(reasons))
+
+    def machine(
+        self,
+        machine: str = "pc",
+        cpu: str | None = None,
+        smp: str | Topology = "1",
+        accel: str | Accelerator | None = "kvm",
+        **options: Any,
+    ) -> Machine:
+        """A machine with its boot CPUs realized, not yet started.
+
+        `cpu` is a `--cpu` string (`Haswell,+pcid,-avx,stepping=3`), `smp` a `-smp` string or a
+        topology, `accel` names an accelerator, is an opened one, or None for none; `options` are
+        the machine type's own. Raises what its parts raise; nothing stays open then.
+        """
+        request = parse_cpu(cpu) if cpu is not None else None
+        if machine == "none":
+            if request is None:
+                raise CpufwError("machine type none needs a CPU model: cpu='Haswell'")
+            cpu_class = self.find_model(request.model)
+            kind = MachineType(
+                "none", cpu_class.arch, "CPUs and nothing else", request.model, 4096, BareBoard
+            )
+            accel = None
+        else:
+            kind = self.machine_type(machine)
+            request = request or parse_cpu(kind.default_cpu)
+            cpu_class = self.find_model(request.model, kind.arch)
+        levels = cpu_class.architecture.levels
+        topology = parse_smp(smp, levels, kind.max_cpus) if isinstance(smp, str) else smp
+        properties: dict[str, Any] = dict(request.properties)
+        properties.update(dict.fromkeys(request.plus, True))
+        properties.update(dict.fromkeys(request.minus, False))
+        opened = self.open_accelerator(kind.arch, accel) if isinstance(accel, str) else accel
+        try:
+            built = Machine(
+                kind, cpu_class, self.registry, topology, opened, properties, options, [self._veto]
+            )
+        except BaseException:
+            if isinstance(accel, str) and opened is not None:
+                opened.close()
+            raise
+        built.owns_accelerator = isinstance(accel, str)
+        hook = self.plugins.hook
+        built.subscribe(lambda event: hook.cpufw_hotplug_event(event=event))
+        built.on_realized = lambda each: hook.cpufw_cpu_realized(cpu=each)
+        for each in built.cpus():
+            built.on_realized(each)
+        return built
+
+    def _veto(self, slot: Slot, kind: HotplugEventKind) -> str | None:
+        for plugin in self.plugins.plugins:
+            if "cpufw_hotplug_veto" in plugin.hooks:
+                reason = plugin._module.cpufw_hotplug_veto(slot=slot, kind=kind)
+                if reason:
+                    return f"plugin {plugin.name} vetoes: {reason}"
+        return None
+
+
+@cache
+def default() -> Framework:
+    """The framework that the functions of the package `cpufw` use."""
+    return Framework()

@@ -1,0 +1,110 @@
+"""vCPUs that outlive their CPUs: KVM cannot destroy one, so an unplugged one is parked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cpufw_x86.cpuid import CpuidLeaf, CpuidTable
+from cpufw_x86.kvm import FLAG_SIGNIFICANT_INDEX, X86VCPU, X86VM, CpuidEntry
+
+from cpufw.errors import HotplugError, KvmError
+from cpufw.kvm.native import lib
+
+# What a guest may have pointed at its memory: Linux Documentation/virt/kvm/x86/msr.rst.
+_KVM_MSRS = (0x4B564D00, 0x4B564D01, 0x4B564D02, 0x4B564D03, 0x4B564D04, 0x11, 0x12)
+
+
+class PooledVcpu:
+    """A KVM vCPU with its power-on state, so that it can start afresh as another CPU."""
+
+    def __init__(self, vcpu: X86VCPU) -> None:
+        self.vcpu = vcpu
+        self.has_run = False
+        self._cpuid: CpuidTable | None = None
+        self._words: dict[str, int] = {}
+        self._power_on = (
+            vcpu.get_mp_state(),
+            vcpu.get_regs(),
+            vcpu.get_sregs(),
+            vcpu.get_lapic(),
+            vcpu.get_vcpu_events(),
+        )
+
+    def configure(self, table: CpuidTable, msrs: Mapping[int, int]) -> dict[str, int]:
+        """Give the vCPU its CPUID and feature MSRs; the feature words that KVM then reports.
+
+        A vCPU that has run keeps its CPUID for ever: raises `HotplugError` when `table` differs.
+        """
+        if table != self._cpuid:
+            if self.has_run:
+                raise HotplugError(
+                    f"vCPU {self.vcpu.id} has run with another CPUID, which KVM cannot change; "
+                    "plug a CPU with the same properties as before"
+                )
+            self.vcpu.set_cpuid2(_entries(table))
+            self._cpuid = table
+            self._words = _table(self.vcpu.get_cpuid2()).words()
+        words = dict(self._words)
+        for index, value in msrs.items():
+            try:
+                self.vcpu.set_msrs({index: value})
+                words[f"MSR.{index:X}"] = self.vcpu.get_msrs([index])[index]
+            except KvmError:
+                continue  # not granted: the comparison by feature name reports it
+        return words
+
+    def reset(self) -> None:
+        """Back to the state in which KVM created it; it must not be running."""
+        mp_state, regs, sregs, lapic, events = self._power_on
+        self.vcpu.set_mp_state(mp_state)
+        self.vcpu.set_sregs(sregs)
+        self.vcpu.set_regs(regs)
+        self.vcpu.set_lapic(lapic)
+        self.vcpu.set_vcpu_events(events)
+        for index in _KVM_MSRS:
+            try:
+                self.vcpu.set_msrs({index: 0})
+            except KvmError:
+                continue  # this KVM, or this guest's CPUID, does not have it
+
+
+class VcpuPool:
+    """The vCPUs of a VM by APIC id: in use, or parked until a CPU of that id comes back."""
+
+    def __init__(self, vm: X86VM) -> None:
+        self._vm = vm
+        self.parked: dict[int, PooledVcpu] = {}
+
+    def take(self, apic_id: int) -> PooledVcpu:
+        """The vCPU with this APIC id, parked before or created now, in its power-on state."""
+        parked = self.parked.pop(apic_id, None)
+        if parked is None:
+            return PooledVcpu(self._vm.create_vcpu(apic_id))
+        try:
+            parked.reset()
+        except BaseException:
+            self.parked[apic_id] = parked
+            raise
+        return parked
+
+    def park(self, pooled: PooledVcpu) -> None:
+        """Keep a vCPU that does not run until it is taken again."""
+        # Waiting for a SIPI it costs the host nothing and gets no interrupts.
+        pooled.vcpu.set_mp_state(lib.KVM_MP_STATE_UNINITIALIZED)
+        self.parked[pooled.vcpu.id] = pooled
+
+
+def _entries(table: CpuidTable) -> list[CpuidEntry]:
+    return [
+        CpuidEntry(
+            leaf.function,
+            leaf.index,
+            FLAG_SIGNIFICANT_INDEX if leaf.indexed else 0,
+            *leaf.registers,
+        )
+        for leaf in table.values()
+    ]
+
+
+def _table(entries: tuple[CpuidEntry, ...]) -> CpuidTable:
+    return CpuidTable(CpuidLeaf(e.function, e.index, e.eax, e.ebx, e.ecx, e.edx) for e in entries)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
-from dataclasses import dataclass
+TYPE_CHECKING = False  # importing typing would cost start-up time
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable
 
 
-@dataclass(frozen=True)
 class Command:
     """A subcommand: `configure` adds its options, `run` does it and returns the exit status."""
 
-    name: str
-    summary: str
-    configure: Callable[[ArgumentParser], None]
-    run: Callable[[Namespace], int]
+    __slots__ = ("configure", "name", "run", "summary")
+
+    def __init__(
+        self,
+        name: str,
+        summary: str,
+        configure: Callable[[ArgumentParser], None],
+        run: Callable[[Namespace], int],
+    ) -> None:
+        self.name, self.summary, self.configure, self.run = name, summary, configure, run

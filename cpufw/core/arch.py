@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +59,10 @@ class CompatProperty:
 
 @dataclass(frozen=True)
 class MachineType:
-    """A kind of machine: what surrounds the CPUs, and how names and properties read there."""
+    """A kind of machine: what surrounds the CPUs, and how names and properties read there.
+
+    `demo` are the board options that run the demonstration guest, if there is one.
+    """
 
     name: str
     arch: str
@@ -69,4 +72,5 @@ class MachineType:
     board: Callable[[Machine, Mapping[str, Any]], Board]
     alias: str | None = None
     alias_rule: AliasRule = AliasRule.FIRST
-    compat: Sequence[CompatProperty] = field(default=())
+    compat: Sequence[CompatProperty] = ()
+    demo: Mapping[str, Any] | None = None

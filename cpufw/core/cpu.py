@@ -154,7 +154,7 @@ class CPUState(Object, metaclass=CPUClass):
             raise PropertyError(f"{self.path} is realized already")
         with ExitStack() as undo:
             undo.callback(self._forget)
-            self.expansion = self._finalise_model(machine)
+            self.expansion = self.expand(machine)
             if machine is not None:
                 self.machine, self.slot = machine, machine.pre_plug(self, slot)
                 undo.callback(machine.cancel_plug, self)
@@ -179,8 +179,12 @@ class CPUState(Object, metaclass=CPUClass):
         self.requested = self.granted = self.unavailable = self.model.table.empty
         self.warnings = ()
 
-    def _finalise_model(self, machine: Machine | None) -> Expansion:
-        """Step 1: version, compat properties, accelerator's defaults, user's properties."""
+    def expand(self, machine: Machine | None = None) -> Expansion:
+        """What realize would ask for, in `machine` or in none (its step 1).
+
+        The version that the name means, the machine type's compat properties, the accelerator's
+        defaults, then the user's properties. Raises `ModelError` if they contradict one another.
+        """
         table = self.model.table
         model, settings = self.model, dict(self._values)
         defaults_on = table.empty if model.static else table.set(self.always_on)

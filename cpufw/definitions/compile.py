@@ -121,7 +121,7 @@ class _Compiler:
         arch = CompiledArch(
             name,
             data.get("type-suffix", f"{name}-cpu"),
-            data.get("models", "x86-model"),
+            data["models"],
             data["features"],
         )
         owner: dict[str, str] = {}

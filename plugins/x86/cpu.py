@@ -151,4 +151,4 @@ def default_phys_bits(features: FeatureSet) -> int:
     """Physical address bits of a model that does not say: QEMU's rule."""
     if "lm" in features:
         return 40
-    return 36 if "pse36" in features else 32
+    return 36 if "pae" in features or "pse36" in features else 32

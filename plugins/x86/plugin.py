@@ -68,6 +68,11 @@ def cpufw_machine_types() -> list[MachineType]:
             max_cpus=MAX_CPUS,
             board=_pc,
             alias="pc",
+            demo={
+                "kernel": Path(__file__).parent / "guest" / "demo.bin",
+                "entry_mode": "protected",
+                "memory": "16M",
+            },
         )
     ]
 

@@ -1,0 +1,7 @@
+"""`python -m cpufw`."""
+
+import sys
+
+from cpufw.cli import main
+
+sys.exit(main())

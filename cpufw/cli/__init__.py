@@ -1,0 +1,137 @@
+"""The `cpufw` command: one file a subcommand, imported when it is asked for.
+
+Exit statuses: 0 done, 1 cpufw could not do it, 2 the request was malformed, 3 the guest died, 124
+the guest did not end in time, 130 interrupted, 141 nobody reads the output, 143 terminated. A
+guest that leaves through port 0xf4 sets its own: (value << 1) | 1.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import SUPPRESS, ArgumentParser
+from collections.abc import Sequence
+from importlib import import_module
+
+from cpufw import __version__
+from cpufw.errors import CpufwError, UsageError, nearest
+
+TYPE_CHECKING = False  # importing typing would cost start-up time
+if TYPE_CHECKING:
+    from cpufw.command import Command
+
+FAILED, MALFORMED, INTERRUPTED, BROKEN_PIPE, TERMINATED = 1, 2, 130, 141, 143
+
+# Each subcommand's module under cpufw.cli, in the order of --help.
+COMMANDS = {
+    "list-models": "list_models",
+    "show": "show",
+    "cpuid": "cpuid",
+    "host": "host",
+    "run": "run",
+    "demo": "demo",
+    "validate": "validate",
+    "plugins": "plugins",
+    "completion": "completion",
+}
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; like KeyboardInterrupt it must pass through every `except Exception`."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (default: the process's own); returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _dispatch(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+    except Terminated:
+        return _complain("terminated", TERMINATED)
+    except BrokenPipeError:
+        # Python would complain again at exit when it flushes what nobody reads.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _complain("standard output was closed before everything was written", BROKEN_PIPE)
+    except UsageError as error:
+        return _fail(error, arguments, MALFORMED)
+    except CpufwError as error:
+        return _fail(error, arguments, FAILED)
+    except OSError as error:
+        return _fail(error, arguments, FAILED)
+    return status
+
+
+def build_parser() -> ArgumentParser:
+    """The whole command line with every built-in subcommand, for help and completion."""
+    parser = ArgumentParser("cpufw", description="Named CPU models, hot-plug, and guests on KVM.")
+    parser.add_argument("--version", action="version", version=f"cpufw {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
+    for name in COMMANDS:
+        command = _command(name)
+        each = subparsers.add_parser(name, help=command.summary, description=command.summary)
+        _common_options(each)
+        command.configure(each)
+    return parser
+
+
+def _dispatch(arguments: list[str]) -> int:
+    before = 0
+    while before < len(arguments) and arguments[before] in ("--debug", "--strict-plugins"):
+        before += 1
+    name = arguments[before] if before < len(arguments) else "--help"
+    if name.startswith("-"):
+        build_parser().parse_args(arguments or ["--help"])
+        raise UsageError("a command is missing; see cpufw --help")
+    command = _command(name) if name in COMMANDS else _plugin_command(name)
+    parser = ArgumentParser(f"cpufw {name}", description=command.summary)
+    _common_options(parser)
+    command.configure(parser)
+    return command.run(parser.parse_args(arguments[:before] + arguments[before + 1 :]))
+
+
+def _common_options(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("common options")
+    group.add_argument(
+        "--cpudefs",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder with further definitions (also CPUFW_CPUDEFS and ~/.config/cpufw/cpudefs)",
+    )
+    group.add_argument(
+        "--strict-plugins", action="store_true", help="a plugin that is broken is an error"
+    )
+    group.add_argument("--debug", action="store_true", help=SUPPRESS)
+
+
+def _command(name: str) -> Command:
+    command: Command = import_module(f"cpufw.cli.{COMMANDS[name]}").COMMAND
+    return command
+
+
+def _plugin_command(name: str) -> Command:
+    from cpufw.plugins import PluginSet
+
+    commands = [command for _, command in PluginSet().collect("cpufw_commands")]
+    for command in commands:
+        if command.name == name:
+            found: Command = command
+            return found
+    near = nearest(name, [*COMMANDS, *(command.name for command in commands)])
+    hint = f"did you mean {near[0]}?" if near else "see cpufw --help"
+    raise UsageError(f"there is no command '{name}'; {hint}")
+
+
+def _fail(error: Exception, arguments: list[str], status: int) -> int:
+    if "--debug" in arguments:
+        import traceback
+
+        traceback.print_exc()
+    return _complain(str(error), status)
+
+
+def _complain(message: str, status: int) -> int:
+    print(f"cpufw: {message}", file=sys.stderr)
+    return status

@@ -1,0 +1,90 @@
+"""From an identity and a place in the machine to what CPUID answers there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+
+from cpufw_x86.apicid import ApicIdLayout
+from cpufw_x86.caches import CacheSet
+from cpufw_x86.cpuid import (
+    CENTAUR_BASE,
+    EXTENDED_BASE,
+    EXTENDED_TOPOLOGY_FUNCTIONS,
+    HYPERVISOR_BASE,
+    CpuidLeaf,
+    CpuidTable,
+)
+from cpufw_x86.cpuid_leaves import (
+    basic_leaves,
+    centaur_leaves,
+    core_registers,
+    extended_leaves,
+    kvm_leaves,
+)
+from cpufw_x86.cpuid_words import derived_words, topology_words
+from cpufw_x86.identity import CpuIdentity
+
+from cpufw.core.topology import SlotId, Topology
+
+
+class CpuidTemplate:
+    """The CPUID of every CPU of one identity in one topology; `for_slot` fills in the APIC id.
+
+    Building one costs much more than asking it; `synthesise` keeps the last few.
+    """
+
+    def __init__(self, identity: CpuIdentity, topology: Topology) -> None:
+        self.layout = ApicIdLayout.of(topology)
+        self._table = CpuidTable(_leaves(identity, self.layout))
+        self._topology_leaves = tuple(
+            leaf for leaf in self._table.values() if leaf.function in EXTENDED_TOPOLOGY_FUNCTIONS
+        )
+
+    def for_slot(self, slot: SlotId) -> CpuidTable:
+        """What CPUID answers on the CPU in `slot`."""
+        return self._table.replaced(self._patched(self.layout.apic_id(slot)))
+
+    def _patched(self, apic_id: int) -> Iterator[CpuidLeaf]:
+        """The leaves that tell the CPUs of a machine apart."""
+        identification = self._table.get((1, 0))
+        if identification:  # absent where the model's level is 0
+            yield replace(identification, ebx=identification.ebx | (apic_id & 0xFF) << 24)
+        for leaf in self._topology_leaves:
+            yield replace(leaf, edx=apic_id)
+        if (0x8000001E, 0) in self._table:
+            yield CpuidLeaf(0x8000001E, 0, *core_registers(self.layout, apic_id))
+
+
+def synthesise(identity: CpuIdentity, topology: Topology, slot: SlotId) -> CpuidTable:
+    """What CPUID answers on a CPU of this identity in `slot` of `topology`.
+
+    Only what the model says: nothing is filtered by what an accelerator can do. Leaves of zeros
+    are left out, since a missing leaf reads as zeros.
+    """
+    return _template(identity, topology).for_slot(slot)
+
+
+@lru_cache(maxsize=32)
+def _template(identity: CpuIdentity, topology: Topology) -> CpuidTemplate:
+    return CpuidTemplate(identity, topology)
+
+
+def _leaves(identity: CpuIdentity, layout: ApicIdLayout) -> Iterator[CpuidLeaf]:
+    words = derived_words(identity.vendor, identity.words)
+    words = topology_words(identity.vendor, words, layout.topology)
+    caches = CacheSet.of(identity.caches, identity.l3_cache)
+    limited = [(identity.level, basic_leaves(identity, words, caches, layout))]
+    if identity.kvm:
+        limited.append((HYPERVISOR_BASE + 1, kvm_leaves(words)))
+    if identity.xlevel >= EXTENDED_BASE:
+        limited.append((identity.xlevel, extended_leaves(identity, words, caches, layout)))
+    if identity.xlevel2 >= CENTAUR_BASE:
+        limited.append((identity.xlevel2, centaur_leaves(identity, words)))
+    always = {(1, 0), (0x8000001E, 0)}  # never zeros on every CPU
+    for limit, leaves in limited:
+        for leaf in leaves:
+            wanted = any(leaf.registers) or (leaf.function, leaf.index) in always
+            if leaf.function <= limit and wanted:
+                yield leaf

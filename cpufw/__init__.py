@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from cpufw.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from cpufw.core.board import Outcome as Outcome

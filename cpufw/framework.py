@@ -10,16 +10,18 @@ from typing import Any
 from cpufw.core.accel import Accelerator
 from cpufw.core.arch import AcceleratorType, Architecture, MachineType
 from cpufw.core.board import BareBoard
-from cpufw.core.cpu import CPUClass
+from cpufw.core.cpu import CPUClass, CPUState
+from cpufw.core.features import FeatureSet
 from cpufw.core.hotplug import HotplugEventKind, Slot
 from cpufw.core.machine import Machine
-from cpufw.core.model import Catalogue, parse_cpu
+from cpufw.core.model import Catalogue, CPUModel, parse_cpu
 from cpufw.core.registry import Registry
 from cpufw.core.topology import Topology, parse_smp
 from cpufw.definitions.compiled import CompiledArch, build_catalogue
+from cpufw.definitions.document import Problem
 from cpufw.definitions.index import Index, Row
 from cpufw.definitions.stamp import user_folders, write_stamp
-from cpufw.definitions.store import load_folder
+from cpufw.definitions.store import load_folder, schema_folders
 from cpufw.errors import (
     AcceleratorError,
     CpufwError,
@@ -33,8 +35,9 @@ from cpufw.plugins import Plugin, PluginSet
 class Framework:
     """Everything cpufw knows: architectures, models, machine types, accelerators.
 
-    `definitions` are further folders of the user's own models. `progress` is told of compiling:
-    files done, files in all. Raises `DefinitionError` if a user's folder breaks a rule.
+    `definitions` are further folders of the user's own models; without `user` neither they nor the
+    environment's and home's are read. `progress` is told of compiling: files done, files in all.
+    Raises `DefinitionError` if a user's folder breaks a rule.
     """
 
     def __init__(
@@ -42,8 +45,10 @@ class Framework:
         definitions: Sequence[str] = (),
         strict_plugins: bool = False,
         progress: Callable[[int, int], None] | None = None,
+        user: bool = True,
     ) -> None:
         self.plugins = PluginSet(strict_plugins)
+        self._given = tuple(definitions)
         self.architectures: dict[str, Architecture] = {}
         self._layers: dict[Path, tuple[Index, dict[str, CompiledArch]]] = {}
         self._paths: list[Path | None] = []
@@ -52,7 +57,7 @@ class Framework:
             self._adopt(plugin, architecture)
         for plugin, folder in self.plugins.collect("cpufw_definitions"):
             self._isolated(plugin, Path(folder))
-        self._user_folders = user_folders(definitions)
+        self._user_folders = user_folders(definitions) if user else []
         for name in self._user_folders:
             self._load(Path(name))
         self.machine_types: dict[str, MachineType] = {}
@@ -87,19 +92,24 @@ class Framework:
     def _load(self, folder: Path) -> None:
         if folder in self._layers:
             return
-        base: dict[str, CompiledArch] = {}
-        for _, compiled in self._layers.values():
-            for name, arch in compiled.items():
-                merged = base.setdefault(name, CompiledArch(name, arch.suffix, arch.model_kind))
-                merged.features = merged.features or arch.features
-                merged.models = {**merged.models, **arch.models}
+        base = self._merged()
         keys = [index.key for index, _ in self._layers.values()]
         index, path = load_folder(folder, base, keys, self._progress)
         self._layers[folder] = (index, index.compiled())
         self._paths.append(path)
 
+    def _merged(self) -> dict[str, CompiledArch]:
+        merged: dict[str, CompiledArch] = {}
+        for _, compiled in self._layers.values():
+            for name, arch in compiled.items():
+                whole = merged.setdefault(name, CompiledArch(name, arch.suffix, arch.model_kind))
+                whole.features = whole.features or arch.features
+                whole.models = {**whole.models, **arch.models}
+        return merged
+
     def _stamp(self) -> None:
-        if not self.plugins.broken and None not in self._paths:
+        known = not self.plugins.broken and None not in self._paths
+        if known and self._user_folders == user_folders(self._given):
             sources = [str(folder) for folder in self._layers]
             write_stamp(self._user_folders, sources, [str(path) for path in self._paths])
 
@@ -143,6 +153,62 @@ class Framework:
             known.extend(model.name for model in catalogue)
         raise NotFoundError("CPU model", name, known, "see cpufw list-models")
 
+    def cpu(self, text: str, arch: str | None = None) -> CPUState:
+        """A CPU, not realized, from a `--cpu` string: `Haswell,+pcid,-avx,stepping=3`.
+
+        Raises `NotFoundError`, `ModelError` or `PropertyError`.
+        """
+        request = parse_cpu(text)
+        made: CPUState = self.find_model(request.model, arch)(**request.settings())
+        return made
+
+    def best_model(self, arch: str, accelerator: Accelerator) -> CPUModel | None:
+        """The versioned model with most features of those that `accelerator` grants in full.
+
+        A model of the host's own vendor goes before any other.
+        """
+        vendor = accelerator.host_identity().get("vendor")
+        suffix = self.suffix(arch)
+        usable = [
+            model
+            for model in self.catalogue(arch)
+            if not model.dynamic
+            and not model.static
+            and (model.version is not None or model.alias_of is None)
+            and not self.unavailable_features(f"{model.name}-{suffix}", accelerator)
+        ]
+        return max(
+            usable,
+            key=lambda m: (m.identity.get("vendor") == vendor, len(m.features), m.version or 0),
+            default=None,
+        )
+
+    def check(self, paths: Sequence[Path]) -> tuple[int, list[Problem]]:
+        """How many files the definitions at `paths` have, and every problem in them.
+
+        Without paths, all that are in use. Files and folders that are not in use themselves may
+        start from models that are.
+        """
+        from cpufw.definitions.compile import definition_files, problems_of
+
+        files: list[Path] = []
+        problems: list[Problem] = []
+        for path in paths or (*self._layers, *map(Path, user_folders(self._given))):
+            if not path.exists():
+                raise CpufwError(f"{path} does not exist")
+            folder = path if path.is_dir() else path.parent
+            found = definition_files(path) if path.is_dir() else [path]
+            in_use = any(path.resolve().is_relative_to(each.resolve()) for each in self._layers)
+            if in_use and path not in self._layers:
+                owner = next(e for e in self._layers if path.resolve().is_relative_to(e.resolve()))
+                whole = problems_of(definition_files(owner), schema_folders(owner), {})
+                problems += [p for p in whole if Path(p.file).resolve() in _resolved(found)]
+            else:
+                base = {} if in_use else self._merged()
+                problems += problems_of(found, schema_folders(folder), base)
+            files += found
+        return len(files), problems
+
     def machine_type(self, name: str) -> MachineType:
         """The machine type of this name or alias. Raises `NotFoundError`."""
         if name in self.machine_types:
@@ -168,6 +234,26 @@ class Framework:
             except AcceleratorError as error:
                 reasons.append(str(error))
         raise AcceleratorError("; ".join(reasons))
+
+    def accelerator_of(self, arch: str) -> Accelerator:
+        """Open the first accelerator for `arch` that can be. Raises `AcceleratorError`."""
+        names = [kind.name for kind in self.accelerators if kind.arch == arch]
+        if not names:
+            raise AcceleratorError(f"no accelerator runs {arch} guests")
+        return self.open_accelerator(arch, ":".join(names))
+
+    def unavailable_features(self, type_name: str, accelerator: Accelerator) -> FeatureSet:
+        """What a CPU of this type would ask for and `accelerator` cannot give."""
+        cpu_class = self.cpu_class(type_name)
+        model = cpu_class.model
+        if model.dynamic:
+            return model.table.empty
+        on, off = accelerator.default_features(model.table)
+        cpu: CPUState = cpu_class()
+        wanted = cpu.expand().features
+        if not model.static:
+            wanted = (wanted | on) - off
+        return wanted - accelerator.supported_features(model.table)
 
     def machine(
         self,
@@ -198,9 +284,7 @@ class Framework:
             cpu_class = self.find_model(request.model, kind.arch)
         levels = cpu_class.architecture.levels
         topology = parse_smp(smp, levels, kind.max_cpus) if isinstance(smp, str) else smp
-        properties: dict[str, Any] = dict(request.properties)
-        properties.update(dict.fromkeys(request.plus, True))
-        properties.update(dict.fromkeys(request.minus, False))
+        properties = request.settings()
         opened = self.open_accelerator(kind.arch, accel) if isinstance(accel, str) else accel
         try:
             built = Machine(
@@ -231,3 +315,7 @@ class Framework:
 def default() -> Framework:
     """The framework that the functions of the package `cpufw` use."""
     return Framework()
+
+
+def _resolved(paths: Sequence[Path]) -> set[Path]:
+    return {path.resolve() for path in paths}

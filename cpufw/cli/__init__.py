@@ -13,8 +13,8 @@ from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Sequence
 from importlib import import_module
 
-from cpufw import __version__
 from cpufw.errors import CpufwError, UsageError, nearest
+from cpufw.version import __version__
 
 TYPE_CHECKING = False  # importing typing would cost start-up time
 if TYPE_CHECKING:

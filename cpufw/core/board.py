@@ -48,6 +48,13 @@ class Board(Protocol):
         """Wait up to `timeout` seconds for the guest to end; `timeout` outcome if it has not."""
         ...
 
+    def powerdown(self) -> None:
+        """Press the power button."""
+
+    def describe(self) -> str:
+        """Registers and code of each CPU of a stopped machine."""
+        ...
+
     def close(self) -> None:
         """Give back everything."""
 
@@ -80,6 +87,13 @@ class BareBoard:
     def wait(self, timeout: float | None) -> Outcome:  # noqa: ARG002 - the protocol's name
         """A machine with no board has always stopped."""
         return Outcome("stopped")
+
+    def powerdown(self) -> None:
+        """Nothing is on."""
+
+    def describe(self) -> str:
+        """No CPU does anything here."""
+        return ""
 
     def close(self) -> None:
         """Nothing to give back."""

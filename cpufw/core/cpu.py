@@ -86,10 +86,10 @@ def _class_properties(cls: CPUClass) -> dict[str, Property]:
 class CPUState(Object, metaclass=CPUClass):
     """One vCPU: an instance of a CPU type.
 
-    Properties can be set until `realize`, never after. After it `requested` are the features
-    asked for, `granted` those that the guest has, `unavailable` the difference; `warnings` says
-    the same in sentences. An architecture overrides `_synthesise`, `_accelerate`, `_release` and
-    `reset`.
+    Properties can be set until `realize`, never after. After it `requested` are the features asked
+    for, `granted` those of them that the guest has, `unavailable` the difference; `extra` are
+    features the accelerator shows the guest unasked; `warnings` says it in sentences. An
+    architecture overrides `_synthesise`, `_accelerate`, `_release` and `reset`.
     """
 
     model: ClassVar[CPUModel]
@@ -105,6 +105,7 @@ class CPUState(Object, metaclass=CPUClass):
         self.slot: Slot | None = None
         self.expansion: Expansion | None = None
         self.requested = self.granted = self.unavailable = self.model.table.empty
+        self.extra = self.model.table.empty
         self.warnings: tuple[str, ...] = ()
         for name, value in properties.items():
             self.set(name, value)
@@ -177,6 +178,7 @@ class CPUState(Object, metaclass=CPUClass):
     def _forget(self) -> None:
         self.realized, self.machine, self.slot, self.expansion = False, None, None, None
         self.requested = self.granted = self.unavailable = self.model.table.empty
+        self.extra = self.model.table.empty
         self.warnings = ()
 
     def expand(self, machine: Machine | None = None) -> Expansion:
@@ -204,16 +206,17 @@ class CPUState(Object, metaclass=CPUClass):
     def _check_granted(self) -> None:
         """Step 4's end: compare by name; `enforce` refuses, `check` warns."""
         self.unavailable = self.requested - self.granted
-        if not self.unavailable:
-            return
-        table = self.model.table
-        missing = ", ".join(f"{name} ({' '.join(table[name].places)})" for name in self.unavailable)
         accel = self.machine.accelerator_name if self.machine is not None else "accelerator"
-        sentence = f"{self.model.name}: {accel} does not grant {missing}"
-        if self.get("enforce"):
-            raise ModelError(sentence)
+        sentences = []
+        if self.unavailable:
+            sentence = f"{self.model.name}: {accel} does not grant {_places(self.unavailable)}"
+            if self.get("enforce"):
+                raise ModelError(sentence)
+            sentences.append(sentence)
+        if self.extra:
+            sentences.append(f"{self.model.name}: {accel} adds unasked {_places(self.extra)}")
         if self.get("check"):
-            self.warnings = (sentence,)
+            self.warnings = tuple(sentences)
 
     # --- what an architecture provides ---------------------------------------------------
 
@@ -242,3 +245,8 @@ class CPUState(Object, metaclass=CPUClass):
     @abstractmethod
     def reset(self) -> None:
         """Bring the vCPU to its power-on state."""
+
+
+def _places(features: FeatureSet) -> str:
+    table = features.table
+    return ", ".join(f"{name} ({' '.join(table[name].places)})" for name in features)

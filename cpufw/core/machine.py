@@ -360,6 +360,14 @@ class Machine(Object):
         """Stop the guest for good; what it was doing is lost."""
         self.board.stop()
 
+    def describe(self) -> str:
+        """What each CPU was doing: registers and code; for a machine that is stopped."""
+        return self.board.describe()
+
+    def powerdown(self) -> None:
+        """Press the power button; whether the guest listens is its own matter."""
+        self.board.powerdown()
+
     def close(self) -> None:
         """Stop the guest and give everything back; closing twice is harmless."""
         if self.closed:

@@ -101,6 +101,14 @@ class CPURequest:
     minus: tuple[str, ...] = ()
     properties: Mapping[str, str] = field(default_factory=dict)
 
+    def settings(self) -> dict[str, Any]:
+        """Name and value of every property it sets; `-feature` wins over the rest, as in QEMU."""
+        return {
+            **self.properties,
+            **dict.fromkeys(self.plus, True),
+            **dict.fromkeys(self.minus, False),
+        }
+
 
 def parse_cpu(text: str) -> CPURequest:
     """The parts of a `--cpu` string. Raises `ModelError` for a malformed part."""

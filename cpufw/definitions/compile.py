@@ -54,15 +54,13 @@ def compile_folder(
     return compiled
 
 
-def compile_file(
-    path: Path, schemas: Sequence[Path], base: Mapping[str, CompiledArch]
-) -> dict[str, CompiledArch]:
-    """As `compile_folder`, for one file."""
-    compiler = _Compiler([read_document(path)], schemas, dict(base))
-    compiled = compiler.run()
-    if compiler.problems:
-        raise DefinitionError(sorted(set(compiler.problems)))
-    return compiled
+def problems_of(
+    files: Sequence[Path], schemas: Sequence[Path], base: Mapping[str, CompiledArch]
+) -> list[Problem]:
+    """Every problem in these definition files, in file order."""
+    compiler = _Compiler([read_document(path) for path in files], schemas, dict(base))
+    compiler.run()
+    return sorted(set(compiler.problems))
 
 
 class _Compiler:

@@ -10,6 +10,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 Step = str | int
 Position = tuple[int, int]
@@ -67,8 +68,17 @@ def read_document(path: Path) -> Document:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
-        what = " ".join(filter(None, (error.problem, error.context)))
+        what = ", ".join(filter(None, (error.context, error.problem)))
         document.problems.append(Problem(str(path), line, column, f"YAML syntax: {what}"))
+        return document
+    except ReaderError as error:
+        before = text[: error.position]
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        what = f"the character U+{ord(text[error.position]):04X} is not allowed"
+        document.problems.append(Problem(str(path), line, column, f"YAML syntax: {what}"))
+        return document
+    except RecursionError:
+        document.problems.append(document.problem("YAML syntax: it is nested too deeply"))
         return document
     except YAMLError as error:
         document.problems.append(document.problem(f"YAML syntax: {error}"))
@@ -76,8 +86,28 @@ def read_document(path: Path) -> Document:
     if root is None:
         document.problems.append(document.problem("the file holds nothing"))
         return document
-    document.data = _construct(document, root, ())
+    if not _refuses_aliases(document, root):
+        document.data = _construct(document, root, ())
     return document
+
+
+def _refuses_aliases(document: Document, root: Node) -> bool:
+    # An alias may lead back to itself, or make a small file a huge definition.
+    seen: set[int] = set()
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            line, column = node.start_mark.line + 1, node.start_mark.column + 1
+            message = f"YAML aliases are not used in definitions, but this is repeated by *{node.anchor}"
+            document.problems.append(Problem(str(document.path), line, column, message))
+            return True
+        seen.add(id(node))
+        if isinstance(node, MappingNode):
+            waiting.extend(part for pair in node.value for part in pair)
+        elif isinstance(node, SequenceNode):
+            waiting.extend(node.value)
+    return False
 
 
 def _construct(document: Document, node: Node, where: tuple[Step, ...]) -> Any:
@@ -86,8 +116,12 @@ def _construct(document: Document, node: Node, where: tuple[Step, ...]) -> Any:
     if isinstance(node, MappingNode):
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = key_node.value if isinstance(key_node, ScalarNode) else "?"
             line, column = key_node.start_mark.line + 1, key_node.start_mark.column + 1
+            if not isinstance(key_node, ScalarNode):
+                message = "a key must be a name, not a list or a mapping"
+                document.problems.append(Problem(str(document.path), line, column, message))
+                continue
+            key = key_node.value
             if key in mapping:
                 first = document._positions[(*where, key)]
                 message = f"'{key}' is here twice, first on line {first[0]}"
@@ -112,12 +146,15 @@ def _scalar(document: Document, node: ScalarNode, position: Position) -> Any:
         except ValueError:
             return text
     if tag == "float":
-        return float(text)
+        try:
+            return float(text)
+        except ValueError:  # .inf and .nan: no definition has a use for them
+            return text
     if tag == "bool":
         return text.casefold() == "true"
     if tag == "null":
         return None
     if tag != "str":
-        message = f"YAML tag !!{tag} is not used in definitions"
+        message = f"YAML tag {node.tag} is not used in definitions"
         document.problems.append(Problem(str(document.path), *position, message))
     return text

@@ -1,8 +1,9 @@
 """The compiled index: a file that loads in milliseconds and is never trusted when damaged.
 
-A header line (format, key of the sources, checksum and lengths), then three sections: the listing,
+A header line (checksum, format, key of the sources, lengths), then three sections: the listing,
 the features, the models. The listing alone answers `list-models`. Sections are in Python's marshal
-format, which needs no import and no parsing; the checksum is what makes reading it safe.
+format, which needs no import and no parsing; the checksum of all that follows it is what makes
+reading it safe.
 """
 
 from __future__ import annotations
@@ -55,24 +56,25 @@ def dump(compiled: Mapping[str, CompiledArch], key: str) -> bytes:
 def pack(magic: bytes, key: str, parts: list[Any]) -> bytes:
     """A file's content: a header line with `key` and a checksum, then each part."""
     sections = [marshal.dumps(part, _MARSHAL_VERSION) for part in parts]
-    checksum = zlib.crc32(b"".join(sections))
-    header = [magic, key.encode(), b"%d" % checksum, *(b"%d" % len(part) for part in sections)]
-    return b" ".join(header) + b"\n" + b"".join(sections)
+    header = b" ".join([magic, key.encode(), *(b"%d" % len(part) for part in sections)])
+    content = header + b"\n" + b"".join(sections)
+    return b"%08x " % zlib.crc32(content) + content
 
 
 def unpack(magic: bytes, content: bytes) -> tuple[str, list[bytes]] | None:
     """Key and sections of what `pack` wrote; None if it is damaged or of another format."""
-    header, _, body = content.partition(b"\n")
-    fields = header.split(b" ")
-    if fields[0] != magic or len(fields) < 4:
+    checksum, _, checked = content.partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(checked):
         return None
-    if fields[2] != b"%d" % zlib.crc32(body):
+    header, _, body = checked.partition(b"\n")
+    found, key, *lengths = header.split(b" ")
+    if found != magic:
         return None
     sections, start = [], 0
-    for length in map(int, fields[3:]):
+    for length in map(int, lengths):
         sections.append(body[start : start + length])
         start += length
-    return fields[1].decode(), sections
+    return key.decode(), sections
 
 
 class Index:

@@ -13,8 +13,8 @@ import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from cpufw import __version__
 from cpufw.definitions.index import Index, Row, pack, unpack, write_atomically
+from cpufw.version import __version__
 
 _MAGIC = b"cpufw-stamp-1"
 

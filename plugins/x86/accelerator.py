@@ -7,12 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cpufw.core.features import FeatureSet, FeatureTable
+from cpufw.errors import KvmError
 from cpufw_x86.cpuid import CpuidLeaf, CpuidTable
 from cpufw_x86.kvm import X86KVM
 from cpufw_x86.words import feature_words
-
-from cpufw.core.features import FeatureSet, FeatureTable
-from cpufw.errors import KvmError
 
 # What a PC needs of KVM (Linux Documentation/virt/kvm/api.rst).
 _NEEDED = (

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cpufw_x86.apicid import ApicIdLayout
-from cpufw_x86.cpuid import Registers
-
 from cpufw.core.topology import TopologyLevel
 from cpufw.errors import ModelError
+from cpufw_x86.apicid import ApicIdLayout
+from cpufw_x86.cpuid import Registers
 
 KIB = 1024
 MIB = 1024 * KIB

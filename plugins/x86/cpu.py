@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from cpufw.core.cpu import CPUState
+from cpufw.core.features import FeatureSet
+from cpufw.core.model import Expansion
+from cpufw.core.qom import Property
+from cpufw.core.topology import Topology
 from cpufw_x86.caches import Cache
 from cpufw_x86.cpuid import CpuidTable
 from cpufw_x86.cpuid_words import minimum_levels
 from cpufw_x86.identity import VENDOR_LENGTH, CpuIdentity
 from cpufw_x86.synthesis import synthesise
 from cpufw_x86.words import feature_words
-
-from cpufw.core.cpu import CPUState
-from cpufw.core.features import FeatureSet
-from cpufw.core.model import Expansion
-from cpufw.core.qom import Property
-from cpufw.core.topology import Topology
 
 if TYPE_CHECKING:
     from cpufw_x86.pc import PcBoard
@@ -100,12 +99,13 @@ class X86CPU(CPUState):
                 for word, value in words.encode(self._offered(features)).items()
                 if word.startswith("MSR.")
             }
-            granted = words.decode(pooled.configure(self.cpuid, msrs)) & features
+            seen = words.decode(pooled.configure(self.cpuid, msrs))
+            self.extra = seen - words.decode(self.cpuid.words()) - features
         except BaseException:
             board.pool.park(pooled)
             raise
         self.vcpu = pooled
-        return granted
+        return seen & features
 
     def _release(self) -> None:
         if self.vcpu is not None and self.machine is not None:

@@ -139,7 +139,7 @@ class CpuidTable(Mapping[tuple[int, int], CpuidLeaf]):
         first = self._leaves.get((function, 0))
         if first is None:
             return 0, 0, 0, 0
-        if function in EXTENDED_TOPOLOGY_FUNCTIONS:
+        if function in EXTENDED_TOPOLOGY_FUNCTIONS and first.ebx:  # zero: the CPU lacks the leaf
             return 0, 0, index & 0xFF, first.edx
         return (0, 0, 0, 0) if first.indexed else first.registers
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 
+from cpufw.core.topology import TopologyLevel
 from cpufw_x86.apicid import ApicIdLayout
 from cpufw_x86.caches import (
     CacheSet,
@@ -20,8 +21,6 @@ from cpufw_x86.cpuid import CENTAUR_BASE, EXTENDED_BASE, HYPERVISOR_BASE, CpuidL
 from cpufw_x86.cpuid_words import AVX10, INTEL_PT, SGX, SVM, is_multi_die
 from cpufw_x86.identity import AMD, BRAND_LENGTH, CpuIdentity
 from cpufw_x86.xsave import xcr0_mask, xsave_leaves
-
-from cpufw.core.topology import TopologyLevel
 
 CLFLUSH_QUADWORDS = 8
 """A CLFLUSH line of 64 bytes, in leaf 1's unit."""

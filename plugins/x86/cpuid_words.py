@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cpufw.core.topology import Topology, TopologyLevel
 from cpufw_x86.apicid import ApicIdLayout
 from cpufw_x86.cpuid import CENTAUR_BASE, EXTENDED_BASE, HYPERVISOR_BASE, word_place
 from cpufw_x86.identity import AMD, CENTAUR, INTEL, SHANGHAI
 from cpufw_x86.xsave import xcr0_mask, xss_mask
-
-from cpufw.core.topology import Topology, TopologyLevel
 
 HTT = 1 << 28
 """1.EDX: the package holds more than one logical processor."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from cpufw.errors import KvmError
 from cpufw_x86.kvm import X86VCPU, Sregs
 from cpufw_x86.memory import GuestRam
-
-from cpufw.errors import KvmError
 
 _CR0_PE = 1 << 0
 _GENERAL = (

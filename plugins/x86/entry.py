@@ -5,10 +5,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
+from cpufw.errors import ImageError
 from cpufw_x86.image import EntryMode, Image
 from cpufw_x86.kvm import X86VCPU, Regs, Sregs
-
-from cpufw.errors import ImageError
 
 # Conventional memory below the EBDA; a guest may reuse it once it has its own tables.
 BOOT_TABLES = 0x9_0000

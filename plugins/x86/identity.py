@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from cpufw_x86.caches import Cache
-
 from cpufw.errors import ModelError
+from cpufw_x86.caches import Cache
 
 INTEL = "GenuineIntel"
 AMD = "AuthenticAMD"

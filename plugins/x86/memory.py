@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from cpufw_x86.kvm import X86VM
-
 from cpufw.errors import ImageError, KvmError, UsageError
 from cpufw.kvm import GuestMemory
+from cpufw_x86.kvm import X86VM
 
 # Devices and the APICs live from 3 GiB to 4 GiB, as on QEMU's pc.
 HOLE_START, HOLE_END = 0xC000_0000, 0x1_0000_0000

@@ -8,6 +8,11 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from cpufw.core.board import Outcome
+from cpufw.core.hotplug import Slot
+from cpufw.core.machine import Machine
+from cpufw.errors import AcceleratorError, HotplugError, KvmError, UsageError
+from cpufw.kvm import Exit, InternalErrorExit
 from cpufw_x86.accelerator import X86KvmAccelerator
 from cpufw_x86.crash import code_text, registers_text
 from cpufw_x86.devices import (
@@ -24,12 +29,6 @@ from cpufw_x86.image import EntryMode, Image, load_image
 from cpufw_x86.memory import GuestRam, parse_size
 from cpufw_x86.vcpu import VcpuPool
 from cpufw_x86.vcpu_thread import VcpuThread
-
-from cpufw.core.board import Outcome
-from cpufw.core.hotplug import Slot
-from cpufw.core.machine import Machine
-from cpufw.errors import AcceleratorError, HotplugError, KvmError, UsageError
-from cpufw.kvm import Exit, InternalErrorExit
 
 # Four pages below the BIOS area that VMX needs where it cannot run real mode by itself.
 _IDENTITY_MAP, _TSS = 0xFFFB_C000, 0xFFFB_D000
@@ -212,7 +211,7 @@ class PcBoard:
     def _ended(self) -> bool:
         return self._outcome is not None or self._output_error is not None
 
-    def press_power_button(self) -> None:
+    def powerdown(self) -> None:
         """Ask the guest to power off, as a person at the case would."""
         self.pm.press_power_button()
 

@@ -7,10 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpufw_x86.apicid import X86_LEVELS, apic_id
-
 from cpufw.core.arch import AcceleratorType, Architecture, MachineType
 from cpufw.hookspecs import hookimpl
+from cpufw_x86.apicid import X86_LEVELS, apic_id
 
 if TYPE_CHECKING:
     from cpufw.core.accel import Accelerator

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 
+from cpufw.core.topology import SlotId, Topology
 from cpufw_x86.apicid import ApicIdLayout
 from cpufw_x86.caches import CacheSet
 from cpufw_x86.cpuid import (
@@ -25,8 +26,6 @@ from cpufw_x86.cpuid_leaves import (
 )
 from cpufw_x86.cpuid_words import derived_words, topology_words
 from cpufw_x86.identity import CpuIdentity
-
-from cpufw.core.topology import SlotId, Topology
 
 
 class CpuidTemplate:

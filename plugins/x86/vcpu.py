@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cpufw_x86.cpuid import CpuidLeaf, CpuidTable
-from cpufw_x86.kvm import FLAG_SIGNIFICANT_INDEX, X86VCPU, X86VM, CpuidEntry
-
 from cpufw.errors import HotplugError, KvmError
 from cpufw.kvm.native import lib
+from cpufw_x86.cpuid import CpuidLeaf, CpuidTable
+from cpufw_x86.kvm import FLAG_SIGNIFICANT_INDEX, X86VCPU, X86VM, CpuidEntry
 
 # What a guest may have pointed at its memory: Linux Documentation/virt/kvm/x86/msr.rst.
 _KVM_MSRS = (0x4B564D00, 0x4B564D01, 0x4B564D02, 0x4B564D03, 0x4B564D04, 0x11, 0x12)

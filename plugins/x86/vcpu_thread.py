@@ -6,9 +6,6 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cpufw_x86.devices import PortBus
-from cpufw_x86.vcpu import PooledVcpu
-
 from cpufw.kvm import (
     Exit,
     FailEntryExit,
@@ -22,6 +19,8 @@ from cpufw.kvm import (
     SystemEventExit,
 )
 from cpufw.kvm.native import lib
+from cpufw_x86.devices import PortBus
+from cpufw_x86.vcpu import PooledVcpu
 
 if TYPE_CHECKING:
     from cpufw.core.hotplug import Slot

@@ -1,0 +1,55 @@
+# Two commands matter: `make demo` and `make test`. Each sets up what it needs in .venv first.
+SHELL := /bin/bash
+HOST_PYTHON ?= python3
+VENV ?= .venv
+PYTHON := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow test-all lint format clean
+
+help:
+	@echo 'make demo      run the demonstration guest and hot-plug a CPU into it'
+	@echo 'make test      run the tests'
+	@echo 'make test-all  run the slow tests too, and the KVM tests on an ordinary host'
+	@echo 'make test-svm  run the KVM tests on an ordinary AMD-V host under QEMU TCG'
+	@echo 'make bench     measure against QEMU and plain C'
+	@echo 'make lint      ruff, mypy, import-linter'
+
+# An editable install compiles the KVM bindings; it is done again when what it is made of changes.
+SOURCES := pyproject.toml setup.py $(wildcard cpufw/kvm/*.[ch] cpufw/kvm/*.cdef cpufw/kvm/build_*.py \
+	plugins/x86/kvm/*.[ch] plugins/x86/kvm/*.cdef plugins/x86/kvm/build_*.py)
+
+$(VENV)/.installed: $(SOURCES)
+	@test -x $(PYTHON) || $(HOST_PYTHON) -m venv $(VENV) || \
+	  { echo 'python3 cannot make a virtual environment: install python3-venv'; exit 1; }
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[test,lint]'
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(VENV)/bin/cpufw list-models
+	$(VENV)/bin/cpufw demo
+
+test: $(VENV)/.installed
+	$(PYTHON) -m pytest -m 'not slow' $(ARGS)
+
+test-slow: $(VENV)/.installed
+	$(PYTHON) -m pytest -m slow $(ARGS)
+
+test-all: test-slow test-svm test
+
+lint: $(VENV)/.installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+format: $(VENV)/.installed
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+include tests/svm/svm.mk
+test-svm svm-shell: $(VENV)/.installed
+-include benchmarks/bench.mk

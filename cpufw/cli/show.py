@@ -1,0 +1,71 @@
+"""`cpufw show`: one CPU model written out in full."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+from cpufw.cli.completion import completes_models
+from cpufw.cli.output import print_json
+from cpufw.cli.session import open_framework
+from cpufw.command import Command
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the command's options."""
+    completes_models(
+        parser.add_argument(
+            "model", metavar="MODEL", help="a model, also with properties: Haswell,+pcid,-avx"
+        )
+    )
+    parser.add_argument("--arch", metavar="ARCH", help="the architecture, if several have it")
+    parser.add_argument("--format", choices=("yaml", "json"), default="yaml")
+
+
+def run(options: Namespace) -> int:
+    """Print the model's identity and features."""
+    cpu = open_framework(options).cpu(options.model, options.arch)
+    expansion, model = cpu.expand(), cpu.model
+    shown: dict[str, Any] = {
+        "name": model.name,
+        "type": cpu.type_name,
+        "arch": model.arch,
+        "alias-of": model.alias_of,
+        "description": model.description,
+        "source": model.source,
+        "deprecated": model.deprecated,
+        **expansion.identity,
+        "features": list(expansion.features),
+        "with": {trigger: list(names) for trigger, names in model.companions.items()},
+        "dropped": list(expansion.dropped),
+    }
+    if model.dynamic:
+        shown["dynamic"] = True
+    shown = {key: value for key, value in shown.items() if value not in (None, "", False, [], {})}
+    if options.format == "json":
+        print_json(shown)
+        return 0
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.width = 100
+    for key in ("features", "dropped"):
+        if key in shown:
+            shown[key] = _flow(shown[key])
+    shown["with"] = {key: _flow(names) for key, names in shown.get("with", {}).items()}
+    if not shown["with"]:
+        del shown["with"]
+    yaml.dump(shown, sys.stdout)
+    return 0
+
+
+def _flow(names: list[str]) -> Any:
+    from ruamel.yaml.comments import CommentedSeq
+
+    sequence = CommentedSeq(names)
+    sequence.fa.set_flow_style()
+    return sequence
+
+
+COMMAND = Command("show", "show a CPU model in full", configure, run)

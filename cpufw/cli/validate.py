@@ -1,0 +1,48 @@
+"""`cpufw validate`: check definitions before anybody relies on them."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from cpufw.cli.output import print_json
+from cpufw.command import Command
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        type=Path,
+        metavar="PATH",
+        help="files or folders of definitions (default: all that are in use)",
+    )
+    parser.add_argument("--format", choices=("text", "json"), default="text")
+
+
+def run(options: Namespace) -> int:
+    """Print every problem as FILE:LINE:COLUMN: MESSAGE; status 1 if there is one."""
+    from cpufw.framework import Framework
+
+    framework = Framework(options.cpudefs, options.strict_plugins, user=False)
+    files, problems = framework.check(options.paths)
+    if options.format == "json":
+        print_json(
+            {
+                "files": files,
+                "problems": [
+                    {"file": p.file, "line": p.line, "column": p.column, "message": p.message}
+                    for p in problems
+                ],
+            }
+        )
+    else:
+        for problem in problems:
+            print(problem)
+        count = len(problems)
+        print(f"{files} files, {count or 'no'} problem{'' if count == 1 else 's'}")
+    return 1 if problems else 0
+
+
+COMMAND = Command("validate", "check definition files", configure, run)

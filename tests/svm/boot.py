@@ -1,0 +1,149 @@
+"""Boot the test host in QEMU TCG, show its console, and bring its results back."""
+
+import os
+import re
+import select
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from image import QEMU
+from steps import HostError, say
+
+RESULTS_BYTES = 64 << 20
+PHASE_LINE = re.compile(rb"^svm-host: phase (\w+)", re.MULTILINE)
+
+# `max` has SVM and nested paging, and TCG runs one thread a CPU.
+MACHINE = ["-accel", "tcg,thread=multi,tb-size=512", "-machine", "q35", "-cpu", "max", "-smp", "2"]
+BARE = ["-nodefaults", "-no-reboot", "-display", "none"]
+# A panic ends QEMU at once. The clock is trusted, since calibrating it under emulation is not
+# reliable; mitigations and self-tests of ciphers only cost time here.
+KERNEL_ARGUMENTS = (
+    "console=ttyS0 quiet panic=-1 nokaslr mitigations=off tsc=reliable no_timer_check "
+    "random.trust_cpu=on cryptomgr.notests"
+)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What one boot needs: the kernel, the initramfs, memory in MiB."""
+
+    kernel: Path
+    initrd: Path
+    memory: int
+
+
+@dataclass
+class Ending:
+    """How a host ended: `results` by file name, empty when it did not get that far.
+
+    `earlier` is the reason why the boot before this one failed, if there was one.
+    """
+
+    reason: str
+    results: dict[str, bytes] = field(default_factory=dict)
+    seconds: list[tuple[str, float]] = field(default_factory=list)
+    earlier: str = ""
+
+    @property
+    def status(self) -> int | None:
+        """The exit status of the command it ran; None when the host did not come to its end."""
+        said = self.results.get("status")
+        return None if said is None else int(said)
+
+
+def qemu_command(inputs: Inputs, console: str) -> list[str]:
+    """QEMU with its first serial port, the host's console, on `console`."""
+    boot = ["-kernel", str(inputs.kernel), "-initrd", str(inputs.initrd)]
+    boot += ["-append", KERNEL_ARGUMENTS, "-m", str(inputs.memory), "-serial", console]
+    return [QEMU, *MACHINE, *BARE, *boot]
+
+
+def boot(inputs: Inputs, work: Path, timeout: float) -> Ending:
+    """One boot: the console goes to standard output; killed after `timeout` seconds."""
+    results = work / "results.raw"
+    results.unlink(missing_ok=True)
+    with results.open("wb") as disk:
+        disk.truncate(RESULTS_BYTES)
+    start = time.monotonic()
+    process = subprocess.Popen(
+        [*qemu_command(inputs, "stdio"), "-drive", f"if=virtio,format=raw,file={results}"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        seconds = follow(process, start, start + timeout)
+        if seconds is None:
+            return Ending(f"it did not end within {timeout:.0f} s and was killed")
+        process.wait()
+    finally:
+        process.kill()
+        process.wait()
+    found = read_results(results)
+    if "status" not in found:
+        return Ending(f"it ended early (QEMU's exit status {process.returncode})", found, seconds)
+    return Ending("it ran to its end", found, seconds)
+
+
+def follow(
+    process: subprocess.Popen[bytes], start: float, deadline: float
+) -> list[tuple[str, float]] | None:
+    """Copy the console until it closes: how long each phase took, or None at the deadline."""
+    assert process.stdout is not None
+    console = process.stdout.fileno()
+    phases: list[tuple[str, float]] = []
+    phase, since, line = "boot", start, b""
+    while (left := deadline - time.monotonic()) > 0:
+        if not select.select([console], [], [], left)[0]:
+            break
+        text = os.read(console, 1 << 16)
+        now = time.monotonic()
+        if not text:
+            return phases
+        sys.stdout.buffer.write(text.replace(b"\r\n", b"\n"))
+        sys.stdout.buffer.flush()
+        line += text
+        while b"\n" in line:
+            whole, line = line.split(b"\n", 1)
+            found = PHASE_LINE.match(whole)
+            if found:
+                phases.append((phase, now - since))
+                phase, since = found.group(1).decode(), now
+    return None
+
+
+def read_results(disk: Path) -> dict[str, bytes]:
+    """The files of the tar on the results disk; none when nothing was written there."""
+    found = {}
+    try:
+        with tarfile.open(disk) as archive:
+            for member in archive:
+                content = archive.extractfile(member)
+                if content is not None:
+                    found[Path(member.name).name] = content.read()
+    except tarfile.ReadError:
+        return {}
+    return found
+
+
+def boot_until_it_ends(inputs: Inputs, work: Path, timeout: float) -> Ending:
+    """Boot, and once more if the host itself hung or died: under TCG that happens, rarely."""
+    ending = boot(inputs, work, timeout)
+    if ending.status is None:
+        say(f"THE HOST FAILED: {ending.reason}. Trying once more.")
+        earlier = ending.reason
+        ending = boot(inputs, work, timeout)
+        ending.earlier = earlier
+    if ending.status is None:
+        raise HostError(f"the host failed twice; the second time {ending.reason}")
+    return ending
+
+
+def interactive(command: Sequence[str]) -> int:
+    """Run QEMU on this terminal: its exit status."""
+    return subprocess.run(command, check=False).returncode

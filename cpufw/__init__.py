@@ -13,11 +13,13 @@ Importing this package imports nothing else; each name below loads what it needs
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from cpufw.version import __version__ as __version__
 
+TYPE_CHECKING = False  # importing typing takes longer than all of `import cpufw` may
+
 if TYPE_CHECKING:
+    from typing import Any
+
     from cpufw.core.board import Outcome as Outcome
     from cpufw.core.cpu import CPUClass as CPUClass
     from cpufw.core.cpu import CPUState as CPUState

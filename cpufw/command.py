@@ -9,9 +9,13 @@ if TYPE_CHECKING:
 
 
 class Command:
-    """A subcommand: `configure` adds its options, `run` does it and returns the exit status."""
+    """A subcommand: `configure` adds its options, `run` does it and returns the exit status.
 
-    __slots__ = ("configure", "name", "run", "summary")
+    `defaults`, if given, are the options of the bare command: with them it starts without the
+    cost of argparse.
+    """
+
+    __slots__ = ("configure", "defaults", "name", "run", "summary")
 
     def __init__(
         self,
@@ -19,5 +23,7 @@ class Command:
         summary: str,
         configure: Callable[[ArgumentParser], None],
         run: Callable[[Namespace], int],
+        defaults: Namespace | None = None,
     ) -> None:
         self.name, self.summary, self.configure, self.run = name, summary, configure, run
+        self.defaults = defaults

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cpufw.core.accel import Accelerator
 from cpufw.core.arch import AcceleratorType, Architecture, MachineType
@@ -19,8 +19,13 @@ from cpufw.core.registry import Registry
 from cpufw.core.topology import Topology, parse_smp
 from cpufw.definitions.compiled import CompiledArch, build_catalogue
 from cpufw.definitions.document import Problem
-from cpufw.definitions.index import Index, Row
-from cpufw.definitions.stamp import user_folders, write_stamp
+from cpufw.definitions.index import Index
+from cpufw.definitions.stamp import (
+    environment,
+    signature,
+    user_folders,
+    write_stamp,
+)
 from cpufw.definitions.store import load_folder, schema_folders
 from cpufw.errors import (
     AcceleratorError,
@@ -30,6 +35,10 @@ from cpufw.errors import (
     PluginError,
 )
 from cpufw.plugins import Plugin, PluginSet
+
+if TYPE_CHECKING:
+    from cpufw.definitions.index import Row
+    from cpufw.definitions.stamp import Signature
 
 
 class Framework:
@@ -47,10 +56,12 @@ class Framework:
         progress: Callable[[int, int], None] | None = None,
         user: bool = True,
     ) -> None:
+        self._environment = environment()
         self.plugins = PluginSet(strict_plugins)
         self._given = tuple(definitions)
         self.architectures: dict[str, Architecture] = {}
         self._layers: dict[Path, tuple[Index, dict[str, CompiledArch]]] = {}
+        self._signatures: dict[str, Signature] = {}
         self._paths: list[Path | None] = []
         self._progress = progress
         for plugin, architecture in self.plugins.collect("cpufw_architectures"):
@@ -94,8 +105,9 @@ class Framework:
             return
         base = self._merged()
         keys = [index.key for index, _ in self._layers.values()]
+        seen = signature(str(folder)) if folder.is_dir() else []
         index, path = load_folder(folder, base, keys, self._progress)
-        self._layers[folder] = (index, index.compiled())
+        self._layers[folder], self._signatures[str(folder)] = (index, index.compiled()), seen
         self._paths.append(path)
 
     def _merged(self) -> dict[str, CompiledArch]:
@@ -110,8 +122,9 @@ class Framework:
     def _stamp(self) -> None:
         known = not self.plugins.broken and None not in self._paths
         if known and self._user_folders == user_folders(self._given):
-            sources = [str(folder) for folder in self._layers]
-            write_stamp(self._user_folders, sources, [str(path) for path in self._paths])
+            keys = [index.key for index, _ in self._layers.values()]
+            files = list(zip(map(str, self._paths), keys, strict=True))
+            write_stamp(self._user_folders, self._environment, self._signatures, files)
 
     # --- what it knows -------------------------------------------------------------------
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Sequence
 from importlib import import_module
 
 from cpufw.errors import CpufwError, UsageError, nearest
-from cpufw.version import __version__
 
 TYPE_CHECKING = False  # importing typing would cost start-up time
 if TYPE_CHECKING:
@@ -63,50 +61,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def build_parser() -> ArgumentParser:
-    """The whole command line with every built-in subcommand, for help and completion."""
-    parser = ArgumentParser("cpufw", description="Named CPU models, hot-plug, and guests on KVM.")
-    parser.add_argument("--version", action="version", version=f"cpufw {__version__}")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for name in COMMANDS:
-        command = _command(name)
-        each = subparsers.add_parser(name, help=command.summary, description=command.summary)
-        _common_options(each)
-        command.configure(each)
-    return parser
-
-
 def _dispatch(arguments: list[str]) -> int:
     before = 0
     while before < len(arguments) and arguments[before] in ("--debug", "--strict-plugins"):
         before += 1
     name = arguments[before] if before < len(arguments) else "--help"
     if name.startswith("-"):
+        from cpufw.cli.parser import build_parser
+
         build_parser().parse_args(arguments or ["--help"])
         raise UsageError("a command is missing; see cpufw --help")
-    command = _command(name) if name in COMMANDS else _plugin_command(name)
-    parser = ArgumentParser(f"cpufw {name}", description=command.summary)
-    _common_options(parser)
-    command.configure(parser)
+    command = builtin(name) if name in COMMANDS else _plugin_command(name)
+    if len(arguments) == 1 and command.defaults is not None:
+        return command.run(command.defaults)
+    from cpufw.cli.parser import command_parser
+
+    parser = command_parser(command)
     return command.run(parser.parse_args(arguments[:before] + arguments[before + 1 :]))
 
 
-def _common_options(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("common options")
-    group.add_argument(
-        "--cpudefs",
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="a folder with further definitions (also CPUFW_CPUDEFS and ~/.config/cpufw/cpudefs)",
-    )
-    group.add_argument(
-        "--strict-plugins", action="store_true", help="a plugin that is broken is an error"
-    )
-    group.add_argument("--debug", action="store_true", help=SUPPRESS)
-
-
-def _command(name: str) -> Command:
+def builtin(name: str) -> Command:
+    """The built-in subcommand `name`."""
     command: Command = import_module(f"cpufw.cli.{COMMANDS[name]}").COMMAND
     return command
 

@@ -16,7 +16,7 @@ def run(options: Namespace) -> int:
     """Print the script: `source <(cpufw completion bash)`."""
     import shtab
 
-    from cpufw.cli import build_parser
+    from cpufw.cli.parser import build_parser
 
     preamble = _MODELS.get(options.shell, "")
     print(shtab.complete(build_parser(), options.shell, preamble=preamble))

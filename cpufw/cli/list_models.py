@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
-from fnmatch import fnmatchcase
-
 from cpufw.cli.output import print_json, print_table
 from cpufw.command import Command
 from cpufw.definitions.stamp import fresh_listing, user_folders
 
 TYPE_CHECKING = False  # this command starts in less time than `import typing` takes
 if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
     from cpufw.definitions.index import Row
     from cpufw.framework import Framework
 
@@ -59,6 +58,8 @@ def _matches(row: Row, options: Namespace) -> bool:
         return True
     pattern, name = options.pattern.casefold(), row["name"].casefold()
     if any(character in pattern for character in "*?["):
+        from fnmatch import fnmatchcase
+
         return fnmatchcase(name, pattern)
     return pattern in name
 
@@ -92,4 +93,12 @@ def _print_table(rows: list[Row], usable: bool) -> None:
     print_table(headings, table)
 
 
-COMMAND = Command("list-models", "list CPU models", configure, run)
+class _Defaults:
+    """The options of `cpufw list-models` alone, as its parser would give them."""
+
+    pattern, arch, usable, format = None, None, False, "table"
+    cpudefs: tuple[str, ...] = ()
+    strict_plugins = debug = False
+
+
+COMMAND = Command("list-models", "list CPU models", configure, run, _Defaults())  # type: ignore[arg-type]

@@ -6,21 +6,25 @@ features in order, and one record a model name, versions and aliases written out
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cpufw.core.features import FeatureSet, FeatureTable
-from cpufw.definitions.compiled import CompiledArch, feature_of
-from cpufw.definitions.document import Document, Problem, read_document
+from cpufw.definitions.compiled import CompiledArch
+from cpufw.definitions.document import Document, Problem, Step, read_document
+from cpufw.definitions.features import compile_features, unknown
 from cpufw.definitions.schema import schema_problems
-from cpufw.errors import DefinitionError, ModelError, nearest
+from cpufw.errors import DefinitionError
 
 # What every kind of model shares; all other keys are the architecture's identity values.
 _GENERIC = {
     "kind", "name", "description", "source", "deprecated", "dynamic", "static", "arch",
     "features", "with", "versions", "base", "add", "remove", "version", "alias",
 }  # fmt: skip
+
+_NEEDED = {"features": ("arch", "models", "features"), "model": ("name", "description")}
 
 
 def definition_files(folder: Path) -> list[Path]:
@@ -76,16 +80,23 @@ class _Compiler:
         self.tables: dict[str, FeatureTable] = {}
         self.waiting: dict[str, Document] = {}
         self.done: set[Path] = set()
+        # What documents with problems meant to define: not to be reported as unknown as well.
+        self.rejected: set[str] = set()
+        self.features_rejected = False
 
     def run(self) -> dict[str, CompiledArch]:
         good = []
         for document in self.documents:
             found = list(document.problems)
             if document.data is not None:
-                found.extend(schema_problems(document, self.schemas))
+                found.extend(self._shape_problems(document))
             self.problems.extend(found)
             if not found:
                 good.append(document)
+            elif document.kind == "features":
+                self.features_rejected = True
+            elif isinstance(document.data, dict):
+                self.rejected.add(str(document.data.get("name")))
         for document in good:
             if document.kind == "features":
                 self._features(document)
@@ -105,52 +116,29 @@ class _Compiler:
             self._model(document, ())
         return {name: arch for name, arch in self.archs.items() if arch.features or arch.models}
 
-    def _report(self, document: Document, message: str, where: Sequence[str | int]) -> None:
+    def _shape_problems(self, document: Document) -> list[Problem]:
+        try:
+            found = list(schema_problems(document, self.schemas))
+        except DefinitionError as error:  # the schema itself is broken
+            return [problem for problem in error.problems if isinstance(problem, Problem)]
+        # A plugin's own schema may be laxer than what is built from its documents.
+        needed = _NEEDED.get(document.kind, _NEEDED["model"])
+        if not found:
+            missing = [key for key in needed if key not in document.data]
+            found = [document.problem(f"{document.kind}: '{key}' is missing") for key in missing]
+        return found
+
+    def _report(self, document: Document, message: str, where: Sequence[Step]) -> None:
         self.problems.append(document.problem(message, where))
 
     # --- features ------------------------------------------------------------------------
 
     def _features(self, document: Document) -> None:
-        data = document.data
-        name = data["arch"]
+        name = document.data["arch"]
         if name in self.archs or name in self.base:
             self._report(document, f"the features of {name} are defined already", ["arch"])
-            return
-        arch = CompiledArch(
-            name,
-            data.get("type-suffix", f"{name}-cpu"),
-            data["models"],
-            data["features"],
-        )
-        owner: dict[str, str] = {}
-        names: dict[str, str] = {}
-        for index, entry in enumerate(data["features"]):
-            where: list[str | int] = ["features", index]
-            feature = feature_of(entry)
-            for place in feature.places:
-                if place in owner:
-                    message = f"{feature.name} and {owner[place]} share the bit {place}"
-                    self._report(document, message, [*where, "place"])
-                owner.setdefault(place, feature.name)
-            for called in (feature.name, *feature.aliases.get("qemu", ())):
-                if called in names:
-                    message = f"'{called}' also names the feature {names[called]}"
-                    self._report(document, message, [*where, "name"])
-                names.setdefault(called, feature.name)
-        own = {entry["name"] for entry in data["features"]}
-        for index, entry in enumerate(data["features"]):
-            for position, needed in enumerate(entry.get("requires", ())):
-                if needed not in own:
-                    path: list[str | int] = ["features", index, "requires", position]
-                    self._report(document, _unknown("feature", needed, own), path)
-        if not self.problems:
-            table = arch.table()
-            try:
-                _ = table.requirement_masks
-            except ModelError as error:
-                self._report(document, str(error), ["features"])
-                return
-            self.archs[name], self.tables[name] = arch, table
+        else:
+            self.archs[name], self.tables[name] = compile_features(document, self._report)
 
     # --- models --------------------------------------------------------------------------
 
@@ -162,8 +150,9 @@ class _Compiler:
         archs = [arch for arch in self.archs.values() if arch.model_kind == document.kind]
         wanted = data.get("arch")
         if wanted is not None:
-            archs = [arch for arch in archs if arch.arch in wanted]
-        if not archs:
+            names = [wanted] if isinstance(wanted, str) else wanted
+            archs = [arch for arch in archs if arch.arch in names]
+        if not archs and not self.features_rejected:
             self._report(
                 document, f"no architecture's models are of kind {document.kind}", ["kind"]
             )
@@ -191,12 +180,17 @@ class _Compiler:
         features |= self._names(document, table, data.get("features", []), ["features"])
         features = self._delta(document, table, features, data, [])
         for trigger, names in data.get("with", {}).items():
-            where = ["with", trigger]
+            where: list[Step] = ["with", trigger]
             if trigger not in table:
-                self._report(document, _unknown("feature", trigger, _all(table)), where)
+                self._report(document, unknown("feature", trigger, _all(table)), where)
                 continue
-            companions[trigger] = self._names(document, table, names, where)
-        self._closed(document, table, features, companions, ["features"])
+            if "base" in data:
+                before = companions.get(trigger, table.empty)
+                companions[trigger] = self._delta(document, table, before, names, where)
+            else:
+                companions[trigger] = self._names(document, table, names, where)
+        origin = [key for key in ("features", "remove", "add", "base") if key in data]
+        self._closed(document, table, features, companions, origin[:1])
         shared = {
             "family": data["name"],
             "source": data.get("source", ""),
@@ -221,7 +215,7 @@ class _Compiler:
         shared: dict[str, Any],
     ) -> None:
         data, table = document.data, self.tables[arch.arch]
-        where: list[str | int] = ["versions", index]
+        where: list[Step] = ["versions", index]
         number = delta["version"]
         if number != index + 1:
             message = f"version {number} stands where version {index + 1} is expected"
@@ -246,7 +240,8 @@ class _Compiler:
         note = delta.get("description", "")
         description = data["description"] + (f"; {note}" if note else "")
         record = _record(shared, description, {**identity, **changes}, features, companions)
-        record["version"], record["alias_of"] = number, None
+        record["version"] = number
+        record["deprecated"] = shared["deprecated"] or delta.get("deprecated", False)
         name = f"{data['name']}-v{number}"
         self._add(document, arch, name, record, [*where, "version"])
         if "alias" in delta:
@@ -266,9 +261,16 @@ class _Compiler:
         if parent is not None:
             self._model(parent, path)
         known = {**(base.models if base is not None else {}), **arch.models}
-        if name not in known and parent is None:
-            self._report(document, _unknown("base model", name, known), ["base"])
-        return known.get(name)  # a parent that failed has been reported where it stands
+        if name not in known:
+            family = re.sub(r"-v[0-9]+\Z", "", name)
+            if parent is None and not {name, family} & self.rejected:
+                self._report(document, unknown("base model", name, known), ["base"])
+            return None  # a parent that failed has been reported where it stands
+        if known[name]["dynamic"]:
+            message = f"'{name}' is what the accelerator makes of it: no model can start from it"
+            self._report(document, message, ["base"])
+            return None
+        return known[name]
 
     def _defining(self, name: str) -> Document | None:
         """The document here that will define `name`: a family, a version, or an alias."""
@@ -286,7 +288,7 @@ class _Compiler:
         arch: CompiledArch,
         name: str,
         record: dict[str, Any],
-        where: Sequence[str | int],
+        where: Sequence[Step],
     ) -> None:
         base = self.base.get(arch.arch)
         if name in arch.models or (base is not None and name in base.models):
@@ -299,14 +301,14 @@ class _Compiler:
         document: Document,
         table: FeatureTable,
         names: Sequence[str],
-        where: Sequence[str | int],
+        where: Sequence[Step],
     ) -> FeatureSet:
         good = []
         for index, name in enumerate(names):
             if name in table:
                 good.append(name)
             else:
-                message = _unknown("feature", name, _all(table))
+                message = unknown("feature", name, _all(table))
                 self._report(document, message, [*where, index])
         return table.set(good)
 
@@ -316,14 +318,18 @@ class _Compiler:
         table: FeatureTable,
         features: FeatureSet,
         delta: Mapping[str, Any],
-        where: Sequence[str | int],
+        where: Sequence[Step],
     ) -> FeatureSet:
         added = self._names(document, table, delta.get("add", ()), [*where, "add"])
         removed = self._names(document, table, delta.get("remove", ()), [*where, "remove"])
-        for name in added & features:
-            self._report(document, f"cannot add {name}: it is there already", [*where, "add"])
-        for name in removed - features:
-            self._report(document, f"cannot remove {name}: it is not there", [*where, "remove"])
+        for index, name in enumerate(delta.get("add", ())):
+            if name in features:
+                place = [*where, "add", index]
+                self._report(document, f"cannot add {name}: it is there already", place)
+        for index, name in enumerate(delta.get("remove", ())):
+            if name in table and name not in features:
+                place = [*where, "remove", index]
+                self._report(document, f"cannot remove {name}: it is not there", place)
         return (features | added) - removed
 
     def _closed(
@@ -332,7 +338,7 @@ class _Compiler:
         table: FeatureTable,
         features: FeatureSet,
         companions: Mapping[str, FeatureSet],
-        where: Sequence[str | int],
+        where: Sequence[Step],
     ) -> None:
         for name, missing in features.unmet().items():
             self._report(document, f"{name} requires {', '.join(missing)}", where)
@@ -364,8 +370,3 @@ def _record(
 
 def _all(table: FeatureTable) -> Iterator[str]:
     return (feature.name for feature in table)
-
-
-def _unknown(kind: str, name: str, known: Any) -> str:
-    near = nearest(name, known)
-    return f"{kind} '{name}' is not known" + (f"; did you mean {near[0]}?" if near else "")

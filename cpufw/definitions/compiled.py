@@ -44,8 +44,8 @@ def feature_of(entry: Mapping[str, Any]) -> Feature:
         aliases,
         entry.get("migratable", True),
         tuple(entry.get("vendors", ())),
-        entry["description"],
-        entry["source"],
+        entry.get("description", ""),
+        entry.get("source", ""),
     )
 
 

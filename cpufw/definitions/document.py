@@ -99,7 +99,7 @@ def _refuses_aliases(document: Document, root: Node) -> bool:
         node = waiting.pop()
         if id(node) in seen:
             line, column = node.start_mark.line + 1, node.start_mark.column + 1
-            message = f"YAML aliases are not used in definitions, but this is repeated by *{node.anchor}"
+            message = f"definitions use no YAML aliases, but *{node.anchor} repeats this"
             document.problems.append(Problem(str(document.path), line, column, message))
             return True
         seen.add(id(node))
@@ -155,6 +155,7 @@ def _scalar(document: Document, node: ScalarNode, position: Position) -> Any:
     if tag == "null":
         return None
     if tag != "str":
-        message = f"YAML tag {node.tag} is not used in definitions"
+        written = str(node.tag).replace("tag:yaml.org,2002:", "!!")
+        message = f"YAML tag {written} is not used in definitions; quote the value if it is text"
         document.problems.append(Problem(str(document.path), *position, message))
     return text

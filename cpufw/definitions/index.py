@@ -12,17 +12,18 @@ import marshal
 import os
 import zlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # importing typing would cost start-up time
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any, TypeAlias
 
     from cpufw.definitions.compiled import CompiledArch
 
+    Row: TypeAlias = dict[str, Any]
+
 _MAGIC = b"cpufw-index-1"
 _MARSHAL_VERSION = 4  # read by every Python since 3.4
-
-Row = dict[str, Any]
 
 
 def listing(compiled: Mapping[str, CompiledArch]) -> list[Row]:

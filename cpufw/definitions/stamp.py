@@ -10,15 +10,20 @@ import marshal
 import os
 import sys
 import zlib
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
-from cpufw.definitions.index import Index, Row, pack, unpack, write_atomically
+from cpufw.definitions.index import Index, pack, unpack, write_atomically
 from cpufw.version import __version__
 
-_MAGIC = b"cpufw-stamp-1"
+TYPE_CHECKING = False  # importing typing would cost start-up time
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
 
-Signature = list[list[Any]]
+    from cpufw.definitions.index import Row
+
+    Signature: TypeAlias = list[list[Any]]
+
+_MAGIC = b"cpufw-stamp-2"
 
 
 def cache_folder() -> str:
@@ -48,7 +53,7 @@ def signature(folder: str) -> Signature:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if entry.is_dir():
                 found.extend(signature(entry.path))
-            elif entry.name.endswith((".yaml", ".json")):
+            elif entry.name.endswith((".yaml", ".json")) and entry.is_file():
                 stat = entry.stat()
                 found.append([entry.path, stat.st_size, stat.st_mtime_ns])
     return found
@@ -71,27 +76,39 @@ def stamp_path(folders: Sequence[str]) -> str:
     return os.path.join(cache_folder(), f"stamp-{key:08x}")  # noqa: PTH118
 
 
-def write_stamp(folders: Sequence[str], sources: Iterable[str], indexes: Sequence[str]) -> None:
-    """Record that `indexes` hold what `sources` define now.
+def write_stamp(
+    folders: Sequence[str],
+    environment: Signature,
+    sources: Mapping[str, Signature],
+    indexes: Sequence[tuple[str, str]],
+) -> None:
+    """Record that `indexes` (file and key of each) hold what `sources` define.
 
-    A cache that cannot be written is no error: the next start is slower, that is all.
+    `environment` and the sources' signatures are from before they were read, so that what changed
+    meanwhile is noticed. A cache that cannot be written is no error: the next start is slower,
+    that is all.
     """
-    stamp = {
-        "environment": environment(),
-        "sources": {folder: signature(folder) for folder in sources},
-        "indexes": list(indexes),
-    }
+    stamp = {"environment": environment, "sources": dict(sources), "indexes": list(indexes)}
+    content, path = pack(_MAGIC, __version__, [stamp]), stamp_path(folders)
     try:
-        write_atomically(stamp_path(folders), pack(_MAGIC, __version__, [stamp]))
+        if _read(path) != content:
+            write_atomically(path, content)
     except OSError:
         return
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            return file.read()
+    except FileNotFoundError:
+        return b""
 
 
 def fresh_indexes(folders: Sequence[str]) -> list[Index] | None:
     """The indexes that are known to be up to date for these user folders, or None."""
     try:
-        with open(stamp_path(folders), "rb") as file:  # noqa: PTH123
-            found = unpack(_MAGIC, file.read())
+        found = unpack(_MAGIC, _read(stamp_path(folders)))
         if found is None or found[0] != __version__:
             return None
         stamp = marshal.loads(found[1][0])
@@ -100,10 +117,15 @@ def fresh_indexes(folders: Sequence[str]) -> list[Index] | None:
         for folder, recorded in stamp["sources"].items():
             if signature(folder) != recorded:
                 return None
-        indexes = [Index.load(path) for path in stamp["indexes"]]
+        indexes = []
+        for path, key in stamp["indexes"]:
+            index = Index.load(path)
+            if index is None or index.key != key:
+                return None
+            indexes.append(index)
     except OSError:
         return None
-    return [index for index in indexes if index is not None] if all(indexes) else None
+    return indexes
 
 
 def fresh_listing(folders: Sequence[str]) -> list[Row] | None:

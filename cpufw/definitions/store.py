@@ -35,7 +35,12 @@ def content_key(folder: Path, base_keys: Sequence[str] = ()) -> str:
     own = sorted(Path(__file__).parent.glob("*.py"))
     schemas = [path for place in schema_folders(folder) for path in sorted(place.glob("*.json"))]
     for path in [*own, *schemas, *sorted(folder.rglob("*.yaml"))]:
-        content = path.read_bytes()
+        if not path.is_file():  # a folder of that name, an editor's lock: no definition
+            continue
+        try:
+            content = path.read_bytes()
+        except OSError as error:  # compiling it will say so, with the file's name
+            content = str(error).encode()
         digest.update(f"{path.name}\0{len(content)}\0".encode())
         digest.update(content)
     digest.update("\0".join(base_keys).encode())
@@ -66,6 +71,8 @@ def load_folder(
     content = dump(compile_folder(folder, schema_folders(folder), base, progress), key)
     index = Index.parse(content)
     assert index is not None
+    if content_key(folder, base_keys) != key:
+        return index, None  # a file changed meanwhile: this is not what the key stands for
     try:
         write_atomically(cached, content)
     except OSError:

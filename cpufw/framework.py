@@ -89,22 +89,23 @@ class Framework:
         if architecture.name in self.architectures:
             reason = f"architecture '{architecture.name}' is there already"
             self.plugins.fail(plugin, PluginError(reason))
-        elif self._isolated(plugin, architecture.definitions):
+        elif self._isolated(plugin, architecture.definitions, alone=True):
             self.architectures[architecture.name] = architecture
 
-    def _isolated(self, plugin: Plugin, folder: Path) -> bool:
+    def _isolated(self, plugin: Plugin, folder: Path, alone: bool = False) -> bool:
         try:
-            self._load(folder)
+            self._load(folder, alone)
         except CpufwError as error:
             self.plugins.fail(plugin, error)
             return False
         return True
 
-    def _load(self, folder: Path) -> None:
+    def _load(self, folder: Path, alone: bool = False) -> None:
         if folder in self._layers:
             return
-        base = self._merged()
-        keys = [index.key for index, _ in self._layers.values()]
+        # An architecture's own definitions stand by themselves, so that their index can be shipped.
+        base = {} if alone else self._merged()
+        keys = [] if alone else [index.key for index, _ in self._layers.values()]
         seen = signature(str(folder)) if folder.is_dir() else []
         index, path = load_folder(folder, base, keys, self._progress)
         self._layers[folder], self._signatures[str(folder)] = (index, index.compiled()), seen

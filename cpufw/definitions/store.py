@@ -47,6 +47,13 @@ def content_key(folder: Path, base_keys: Sequence[str] = ()) -> str:
     return digest.hexdigest()
 
 
+def compile_shipped(folder: Path) -> bytes:
+    """The index file of a folder that stands by itself. Raises `DefinitionError`."""
+    from cpufw.definitions.compile import compile_folder
+
+    return dump(compile_folder(folder, schema_folders(folder)), content_key(folder))
+
+
 def load_folder(
     folder: Path,
     base: Mapping[str, CompiledArch] | None = None,

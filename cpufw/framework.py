@@ -18,14 +18,8 @@ from cpufw.core.model import Catalogue, CPUModel, parse_cpu
 from cpufw.core.registry import Registry
 from cpufw.core.topology import Topology, parse_smp
 from cpufw.definitions.compiled import CompiledArch, build_catalogue
-from cpufw.definitions.document import Problem
 from cpufw.definitions.index import Index
-from cpufw.definitions.stamp import (
-    environment,
-    signature,
-    user_folders,
-    write_stamp,
-)
+from cpufw.definitions.stamp import environment, signature, user_folders, write_stamp
 from cpufw.definitions.store import load_folder, schema_folders
 from cpufw.errors import (
     AcceleratorError,
@@ -37,6 +31,7 @@ from cpufw.errors import (
 from cpufw.plugins import Plugin, PluginSet
 
 if TYPE_CHECKING:
+    from cpufw.definitions.document import Problem  # it imports the YAML library
     from cpufw.definitions.index import Row
     from cpufw.definitions.stamp import Signature
 
@@ -61,44 +56,73 @@ class Framework:
         self._given = tuple(definitions)
         self.architectures: dict[str, Architecture] = {}
         self._layers: dict[Path, tuple[Index, dict[str, CompiledArch]]] = {}
+        self.machine_types: dict[str, MachineType] = {}
+        self._owners: dict[str | Path, Plugin] = {}
         self._signatures: dict[str, Signature] = {}
         self._paths: list[Path | None] = []
         self._progress = progress
-        for plugin, architecture in self.plugins.collect("cpufw_architectures"):
+        architectures = list(self.plugins.collect("cpufw_architectures", Architecture))
+        folders = list(self.plugins.collect("cpufw_definitions", Path))
+        machine_types = list(self.plugins.collect("cpufw_machine_types", MachineType))
+        accelerators = list(self.plugins.collect("cpufw_accelerators", AcceleratorType))
+        for plugin, architecture in architectures:
             self._adopt(plugin, architecture)
-        for plugin, folder in self.plugins.collect("cpufw_definitions"):
-            self._isolated(plugin, Path(folder))
+        for plugin, folder in folders:
+            self._isolated(plugin, folder)
+        for plugin, machine_type in machine_types:
+            self._offer(plugin, machine_type)
         self._user_folders = user_folders(definitions) if user else []
         for name in self._user_folders:
             self._load(Path(name))
-        self.machine_types: dict[str, MachineType] = {}
-        for plugin, machine_type in self.plugins.collect("cpufw_machine_types"):
-            for name in filter(None, (machine_type.name, machine_type.alias)):
-                if name in self.machine_types:
-                    self.plugins.fail(plugin, PluginError(f"machine type '{name}' is taken"))
-                else:
-                    self.machine_types[name] = machine_type
         self.accelerators: list[AcceleratorType] = [
-            thing for _, thing in self.plugins.collect("cpufw_accelerators")
+            thing for plugin, thing in accelerators if plugin.error is None
         ]
         self.registry = Registry(self.architectures, self.catalogue, self.suffix)
         self._catalogues: dict[str, Catalogue] = {}
         self._stamp()
 
     def _adopt(self, plugin: Plugin, architecture: Architecture) -> None:
-        if architecture.name in self.architectures:
-            reason = f"architecture '{architecture.name}' is there already"
-            self.plugins.fail(plugin, PluginError(reason))
+        name = architecture.name
+        if name in self.architectures:
+            self._withdraw(plugin, PluginError(f"architecture '{name}' is there already"))
         elif self._isolated(plugin, architecture.definitions, alone=True):
-            self.architectures[architecture.name] = architecture
+            if name in self._merged():
+                self.architectures[name] = architecture
+                self._owners[name] = plugin
+            else:
+                reason = f"its definitions do not give the features of architecture '{name}'"
+                self._withdraw(plugin, PluginError(reason))
+
+    def _offer(self, plugin: Plugin, machine_type: MachineType) -> None:
+        names = [name for name in (machine_type.name, machine_type.alias) if name]
+        taken = [name for name in names if name in self.machine_types]
+        if taken:
+            self._withdraw(plugin, PluginError(f"machine type '{taken[0]}' is there already"))
+        elif plugin.error is None:
+            self.machine_types.update(dict.fromkeys(names, machine_type))
+            self._owners.update(dict.fromkeys(names, plugin))
 
     def _isolated(self, plugin: Plugin, folder: Path, alone: bool = False) -> bool:
+        if plugin.error is not None:
+            return False
+        before = set(self._layers)
         try:
             self._load(folder, alone)
-        except CpufwError as error:
-            self.plugins.fail(plugin, error)
+        except Exception as error:  # whatever is wrong with it, the rest goes on
+            self._withdraw(plugin, error)
             return False
+        self._owners.update(dict.fromkeys(set(self._layers) - before, plugin))
         return True
+
+    def _withdraw(self, plugin: Plugin, error: Exception) -> None:
+        """Take `plugin` out of use, with all that it brought so far."""
+        if plugin.error is None:
+            self.plugins.fail(plugin, error)
+        known: Any
+        for known in (self.architectures, self.machine_types, self._layers):
+            for thing, owner in self._owners.items():
+                if owner is plugin:
+                    known.pop(thing, None)
 
     def _load(self, folder: Path, alone: bool = False) -> None:
         if folder in self._layers:
@@ -108,7 +132,10 @@ class Framework:
         keys = [] if alone else [index.key for index, _ in self._layers.values()]
         seen = signature(str(folder)) if folder.is_dir() else []
         index, path = load_folder(folder, base, keys, self._progress)
-        self._layers[folder], self._signatures[str(folder)] = (index, index.compiled()), seen
+        compiled = index.compiled()
+        for name in sorted(compiled.keys() & self._merged().keys()) if alone else ():
+            raise CpufwError(f"{folder} defines features of {name}, which are defined already")
+        self._layers[folder], self._signatures[str(folder)] = (index, compiled), seen
         self._paths.append(path)
 
     def _merged(self) -> dict[str, CompiledArch]:
@@ -302,26 +329,30 @@ class Framework:
         opened = self.open_accelerator(kind.arch, accel) if isinstance(accel, str) else accel
         try:
             built = Machine(
-                kind, cpu_class, self.registry, topology, opened, properties, options, [self._veto]
+                kind,
+                cpu_class,
+                self.registry,
+                topology,
+                opened,
+                properties,
+                options,
+                vetoes=[self._veto],
+                listeners=[lambda event: self.plugins.tell("cpufw_hotplug_event", event=event)],
             )
         except BaseException:
             if isinstance(accel, str) and opened is not None:
                 opened.close()
             raise
         built.owns_accelerator = isinstance(accel, str)
-        hook = self.plugins.hook
-        built.subscribe(lambda event: hook.cpufw_hotplug_event(event=event))
-        built.on_realized = lambda each: hook.cpufw_cpu_realized(cpu=each)
+        built.on_realized = lambda each: self.plugins.tell("cpufw_cpu_realized", cpu=each)
         for each in built.cpus():
             built.on_realized(each)
         return built
 
     def _veto(self, slot: Slot, kind: HotplugEventKind) -> str | None:
-        for plugin in self.plugins.plugins:
-            if "cpufw_hotplug_veto" in plugin.hooks:
-                reason = plugin._module.cpufw_hotplug_veto(slot=slot, kind=kind)
-                if reason:
-                    return f"plugin {plugin.name} vetoes: {reason}"
+        for plugin, reason in self.plugins.ask("cpufw_hotplug_veto", slot=slot, kind=kind):
+            if reason:
+                return f"plugin {plugin.name} vetoes: {reason}"
         return None
 
 

@@ -23,6 +23,7 @@ class Plugin:
     hooks: tuple[str, ...] = ()
     error: str | None = None
     _module: Any = field(default=None, repr=False)
+    _calls: dict[str, pluggy.HookImpl] = field(default_factory=dict, repr=False)
 
 
 class PluginSet:
@@ -44,8 +45,12 @@ class PluginSet:
     def _load(self, point: EntryPoint) -> None:
         dist = point.dist
         plugin = Plugin(point.name, _distribution(point), dist.version if dist else "")
+        namesakes = [other for other in self.plugins if other.name == plugin.name]
         self.plugins.append(plugin)
         try:
+            if namesakes:
+                owner = namesakes[0].distribution
+                raise PluginError(f"a plugin '{plugin.name}' is there already, of {owner}")
             plugin._module = point.load()
             self._manager.register(plugin._module, name=point.name)
             hooks = self._manager.get_hookcallers(plugin._module) or []
@@ -53,7 +58,13 @@ class PluginSet:
             if unknown:
                 known = ", ".join(sorted(n for n in vars(hookspecs) if n.startswith("cpufw_")))
                 raise PluginError(f"there is no hook {', '.join(unknown)}; hooks are {known}")
-            plugin.hooks = tuple(sorted(caller.name for caller in hooks))
+            plugin._calls = {
+                impl.function.__name__: impl
+                for caller in hooks
+                for impl in caller.get_hookimpls()
+                if impl.plugin is plugin._module
+            }
+            plugin.hooks = tuple(sorted(plugin._calls))
         except (Exception, SystemExit) as error:  # whatever its import does, the rest goes on
             self.fail(plugin, error)
 
@@ -81,26 +92,44 @@ class PluginSet:
         """The plugins that are not in use."""
         return [plugin for plugin in self.plugins if plugin.error is not None]
 
-    def collect(self, hook: str) -> Iterator[tuple[Plugin, Any]]:
+    def collect(self, hook: str, kind: type = object) -> Iterator[tuple[Plugin, Any]]:
         """Each thing that the plugins' implementations of `hook` return lists of, with its plugin.
 
-        A plugin whose implementation raises is taken out of use.
+        A plugin whose implementation raises, or returns what is not a `kind`, is taken out of use.
         """
-        for plugin in self.plugins:
-            if plugin.error is not None or hook not in plugin.hooks:
-                continue
+        for plugin, answer in self.ask(hook):
             try:
-                things = list(getattr(plugin._module, hook)())
+                things = list(answer)
+                for thing in things:
+                    if not isinstance(thing, kind):
+                        raise PluginError(f"{hook} gives {thing!r}, expected {kind.__name__}")
             except Exception as error:
                 self.fail(plugin, error)
                 continue
             for thing in things:
                 yield plugin, thing
 
-    @property
-    def hook(self) -> Any:
-        """Calls a hook of every plugin in use: `hook.cpufw_hotplug_event(event=…)`."""
-        return self._manager.hook
+    def ask(self, hook: str, **arguments: Any) -> Iterator[tuple[Plugin, Any]]:
+        """What each plugin's implementation of `hook` answers, with its plugin.
+
+        A plugin whose implementation raises is taken out of use.
+        """
+        for plugin in self.plugins:
+            call = plugin._calls.get(hook) if plugin.error is None else None
+            if call is None:
+                continue
+            try:
+                # As pluggy does it: an implementation takes only the arguments it wants.
+                answer = call.function(*(arguments[name] for name in call.argnames))
+            except (Exception, SystemExit) as error:
+                self.fail(plugin, error)
+                continue
+            yield plugin, answer
+
+    def tell(self, hook: str, **arguments: Any) -> None:
+        """Call `hook` of each plugin in use; a plugin that raises is taken out of use."""
+        for _ in self.ask(hook, **arguments):
+            pass
 
 
 def _distribution(point: EntryPoint) -> str:

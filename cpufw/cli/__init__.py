@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from cpufw.errors import CpufwError, UsageError, nearest
+from cpufw.errors import CpufwError, TopologyError, UsageError, nearest
 
 TYPE_CHECKING = False  # importing typing would cost start-up time
 if TYPE_CHECKING:
@@ -41,24 +41,50 @@ class Terminated(BaseException):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's own); returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _replace_closed_streams()
     try:
-        status = _dispatch(arguments)
+        try:
+            status = _dispatch(arguments)
+        except SystemExit as leaving:  # argparse, after --help
+            status = int(leaving.code or 0)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
     except Terminated:
         return _complain("terminated", TERMINATED)
     except BrokenPipeError:
-        # Python would complain again at exit when it flushes what nobody reads.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return _complain("standard output was closed before everything was written", BROKEN_PIPE)
-    except UsageError as error:
+    except (UsageError, TopologyError) as error:
         return _fail(error, arguments, MALFORMED)
     except CpufwError as error:
         return _fail(error, arguments, FAILED)
     except OSError as error:
-        return _fail(error, arguments, FAILED)
+        _discard_output()
+        # Whatever is opened by name says so in the error; what is left is what we print to.
+        what = error.filename or "standard output"
+        return _fail(CpufwError(f"{what}: {error.strerror or error}"), arguments, FAILED)
     return status
+
+
+def _replace_closed_streams() -> None:
+    """Take the places of closed standard streams, or the next open file would be one of them.
+
+    Printing to a closed standard output fails as it should, to a closed standard error it does not.
+    """
+    if sys.stdin is None:
+        sys.stdin = open(os.open(os.devnull, os.O_RDONLY))  # noqa: PTH123, SIM115
+    if sys.stdout is None:
+        sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.open(os.devnull, os.O_WRONLY), "w")  # noqa: PTH123, SIM115
+
+
+def _discard_output() -> None:
+    """Drop what is not printed yet: Python would complain again when it flushes that at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -108,5 +134,7 @@ def _fail(error: Exception, arguments: list[str], status: int) -> int:
 
 
 def _complain(message: str, status: int) -> int:
-    print(f"cpufw: {message}", file=sys.stderr)
+    from cpufw.cli.output import say
+
+    say(message)
     return status

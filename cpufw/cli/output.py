@@ -11,9 +11,17 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+def say(message: str) -> None:
+    """Words to the user on standard error; lost, with no other harm, where it takes none."""
+    try:
+        print(f"cpufw: {message}", file=sys.stderr, flush=True)
+    except OSError:
+        return
+
+
 def warn(message: str) -> None:
-    """One line on standard error."""
-    print(f"cpufw: warning: {message}", file=sys.stderr)
+    """One warning on standard error."""
+    say(f"warning: {message}")
 
 
 def print_json(value: Any) -> None:

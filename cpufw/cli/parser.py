@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import os
-from argparse import SUPPRESS, ArgumentParser, HelpFormatter
+from argparse import ArgumentParser, HelpFormatter, RawDescriptionHelpFormatter
+from typing import NoReturn
 
 from cpufw.cli import COMMANDS, builtin
 from cpufw.command import Command
+from cpufw.errors import UsageError
 from cpufw.version import __version__
+
+_HELP_COLUMN = 28  # where the options' explanations begin
+
+
+class _Parser(ArgumentParser):
+    """Its complaints are one sentence, like all of ours."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `UsageError`."""
+        raise UsageError(f"{message}; see {self.prog} --help")
 
 
 def build_parser() -> ArgumentParser:
     """The whole command line with every built-in subcommand, for help and completion."""
-    parser = ArgumentParser(
+    parser = _Parser(
         "cpufw",
         formatter_class=formatter,
+        allow_abbrev=False,
         description="Named CPU models, hot-plug, and guests on KVM.",
     )
     parser.add_argument("--version", action="version", version=f"cpufw {__version__}")
@@ -26,6 +39,7 @@ def build_parser() -> ArgumentParser:
             help=command.summary,
             description=command.summary,
             formatter_class=formatter,
+            allow_abbrev=False,
         )
         _add_options(each, command)
     return parser
@@ -33,21 +47,24 @@ def build_parser() -> ArgumentParser:
 
 def command_parser(command: Command) -> ArgumentParser:
     """The parser of one subcommand's arguments."""
-    parser = ArgumentParser(
-        f"cpufw {command.name}", description=command.summary, formatter_class=formatter
+    parser = _Parser(
+        f"cpufw {command.name}",
+        description=command.summary,
+        formatter_class=formatter,
+        allow_abbrev=False,
     )
     _add_options(parser, command)
     return parser
 
 
 def formatter(prog: str) -> HelpFormatter:
-    """Help as wide as the terminal."""
+    """Help as wide as the terminal; an epilog keeps its lines."""
     # Left to itself argparse imports shutil for the width, at every start.
     try:
         columns = int(os.environ.get("COLUMNS") or os.get_terminal_size().columns)
     except (OSError, ValueError):
         columns = 80
-    return HelpFormatter(prog, width=columns - 2)
+    return RawDescriptionHelpFormatter(prog, max_help_position=_HELP_COLUMN, width=columns - 2)
 
 
 def _add_options(parser: ArgumentParser, command: Command) -> None:
@@ -63,4 +80,6 @@ def _add_options(parser: ArgumentParser, command: Command) -> None:
     group.add_argument(
         "--strict-plugins", action="store_true", help="a plugin that is broken is an error"
     )
-    group.add_argument("--debug", action="store_true", help=SUPPRESS)
+    group.add_argument(
+        "--debug", action="store_true", help="show where in cpufw an error was raised"
+    )

@@ -7,18 +7,36 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from cpufw.cli.output import warn
+from cpufw.cli.output import say, warn
 from cpufw.cli.session import open_framework
 from cpufw.command import Command
-from cpufw.errors import UsageError
+from cpufw.errors import CpufwError, UsageError
+
+_EPILOG = """\
+exit status:
+  (v << 1) | 1  the guest wrote the byte v to port 0xf4
+  0             the guest powered off (port 0x604) or reset the machine (port 0xcf9)
+  1             cpufw could not do it
+  2             the request was malformed
+  3             the guest died: its registers and code are on standard error
+  124           the guest did not end within --timeout
+  130, 143      interrupted by Ctrl-C, terminated by SIGTERM
+
+examples:
+  cpufw run --cpu Haswell,+pcid,-avx2 --timeout 10 guest.elf
+  cpufw run --cpu Haswell --smp 1,maxcpus=2 --entry-mode long guest.bin \\
+      --device Haswell-x86_64-cpu,id=cpu1,socket-id=0,core-id=1,thread-id=0
+"""
 
 
 def configure(parser: ArgumentParser) -> None:
     """Add the command's options."""
+    parser.epilog = _EPILOG
     guest = parser.add_argument_group("guest")
     guest.add_argument("image", nargs="?", metavar="IMAGE", help="a flat binary or an ELF file")
     guest.add_argument("--kernel", metavar="IMAGE", help="the same as IMAGE")
@@ -33,17 +51,26 @@ def configure(parser: ArgumentParser) -> None:
         metavar="ADDR",
         help="where a flat image goes (default: 0x7c00 in real mode, else 0x100000)",
     )
-    guest.add_argument("--timeout", type=float, metavar="SECONDS", help="stop it after that long")
+    guest.add_argument(
+        "--timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="stop it after that long and show where each CPU was (default: never)",
+    )
     guest.add_argument(
         "--serial",
         default="stdio",
         metavar="WHERE",
-        help="where its output at 0x3f8 goes: stdio, file:PATH or none (default: stdio)",
+        help="where what it prints at port 0x3f8 goes: stdio, file:PATH or none (default: stdio)",
     )
     machine = parser.add_argument_group("machine")
-    machine.add_argument("--machine", "-M", default="pc", metavar="TYPE", help="default: pc")
     machine.add_argument(
-        "--cpu", metavar="MODEL[,+FEATURE][,-FEATURE][,PROPERTY=VALUE]", help="the CPU model"
+        "--machine", "-M", default="pc", metavar="TYPE", help="the machine type (default: pc)"
+    )
+    machine.add_argument(
+        "--cpu",
+        metavar="MODEL[,+FEATURE][,-FEATURE][,PROPERTY=VALUE]",
+        help="the CPU model, see cpufw list-models (default: the machine type's, qemu64 on pc)",
     )
     machine.add_argument(
         "--smp",
@@ -51,14 +78,25 @@ def configure(parser: ArgumentParser) -> None:
         metavar="N[,maxcpus=M][,sockets=…][,dies=…][,modules=…][,cores=…][,threads=…]",
         help="CPUs at boot, and the slots there are (default: 1)",
     )
-    machine.add_argument("--memory", "-m", default="128M", metavar="SIZE", help="default: 128M")
-    machine.add_argument("--accel", default="kvm", metavar="NAME[:NAME]", help="default: kvm")
+    machine.add_argument(
+        "--memory",
+        "-m",
+        default="128M",
+        metavar="SIZE",
+        help="RAM: 64M, 2G; a number alone counts MiB (default: 128M)",
+    )
+    machine.add_argument(
+        "--accel",
+        default="kvm",
+        metavar="NAME[:NAME]",
+        help="what runs the guest, the first of these that opens (default: kvm)",
+    )
     machine.add_argument(
         "--device",
         action="append",
         default=[],
         metavar="TYPE,id=ID,socket-id=N,…",
-        help="plug a CPU of this type before the guest starts; may be repeated",
+        help="plug a CPU of the machine's type before the guest starts; may be repeated",
     )
     machine.add_argument(
         "--enforce", action="store_true", help="refuse to run if a feature is not granted"
@@ -72,11 +110,14 @@ def run(options: Namespace) -> int:
         raise UsageError("a guest image is missing: cpufw run IMAGE")
     if options.kernel and options.image:
         raise UsageError(f"two guest images are given, {options.image} and {options.kernel}")
+    if options.machine == "none":
+        raise UsageError("--machine none has nothing to run a guest on, expected for example pc")
+    cpu, devices = _cpu(options), [parse_device(text) for text in options.device]
     framework = open_framework(options)
     with serial_sink(options.serial) as sink, stop_signals():
         with framework.machine(
             options.machine,
-            cpu=_cpu(options),
+            cpu=cpu,
             smp=options.smp,
             accel=options.accel,
             memory=options.memory,
@@ -85,10 +126,9 @@ def run(options: Namespace) -> int:
             load_address=options.load_address,
             serial=sink,
         ) as machine:
-            for device in options.device:
-                driver, properties = parse_device(device)
+            for driver, properties in devices:
                 machine.device_add(driver, **properties)
-            print(f"cpufw: accelerator {machine.accelerator_name}", file=sys.stderr)
+            say(f"accelerator {machine.accelerator_name}")
             for sentence in dict.fromkeys(s for cpu in machine.cpus() for s in cpu.warnings):
                 warn(sentence)
             machine.start()
@@ -98,7 +138,7 @@ def run(options: Namespace) -> int:
             if outcome.reason == "timeout":
                 message += "\n" + machine.describe()
         if outcome.reason in ("died", "timeout"):
-            print(f"cpufw: {message}", file=sys.stderr)
+            say(message)
     return outcome.status
 
 
@@ -140,15 +180,22 @@ def serial_sink(where: str) -> Iterator[Callable[[bytes], None] | None]:
 
         yield write
     elif kind == "file" and colon and path:
-        with Path(path).open("wb", buffering=0) as file:
-            yield lambda data: _write_all(file, data)
+        try:
+            file = Path(path).open("wb", buffering=0)  # noqa: SIM115 - closed below
+        except OSError as error:
+            raise CpufwError(f"--serial: {path} cannot be opened: {error.strerror}") from None
+        with file:
+            yield lambda data: _write_all(file, path, data)
     else:
         raise UsageError(f"--serial: '{where}' is not stdio, file:PATH or none")
 
 
-def _write_all(file: Any, data: bytes) -> None:
-    while data:
-        data = data[file.write(data) :]
+def _write_all(file: Any, path: str, data: bytes) -> None:
+    try:
+        while data:
+            data = data[file.write(data) :]
+    except OSError as error:
+        raise CpufwError(f"--serial: {path} cannot be written: {error.strerror}") from None
 
 
 @contextmanager
@@ -173,6 +220,16 @@ def _number(text: str) -> int:
         value = -1
     if value < 0:
         raise ArgumentTypeError(f"'{text}' is not an address like 0x7c00")
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < inf:
+        raise ArgumentTypeError(f"'{text}' is not a number of seconds above 0")
     return value
 
 

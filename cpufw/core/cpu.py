@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cpufw.core.features import FeatureSet
@@ -76,8 +77,10 @@ def _class_properties(cls: CPUClass) -> dict[str, Property]:
             )
     for feature in model.table:
         on = feature.name in model.features
+        # Under every name it is the one property: what is set by an alias shows by the name.
+        spec = Property(feature.name, "bool", feature.description, on)
         for name in (feature.name, *feature.aliases.get("qemu", ())):
-            properties.setdefault(name, Property(name, "bool", feature.description, on))
+            properties.setdefault(name, spec)
     properties["check"] = Property("check", "bool", "warn of features not granted", True)
     properties["enforce"] = Property("enforce", "bool", "refuse if a feature is not granted", False)
     return properties
@@ -121,11 +124,14 @@ class CPUState(Object, metaclass=CPUClass):
         super().set(name, value)
 
     def get(self, name: str) -> Any:
-        """The value of a property; features of a realized CPU show what was granted."""
+        """The value of a property; a realized CPU shows what was granted and where it stands."""
         value = super().get(name)
-        if self.realized and name in self.model.table:
+        if not self.realized or name == "type":
+            return value
+        name = self._spec(name).name
+        if name in self.model.table:
             return name in self.granted
-        return value
+        return self.slot.id.props().get(name, value) if self.slot is not None else value
 
     @property
     def cpu_index(self) -> int:
@@ -155,7 +161,7 @@ class CPUState(Object, metaclass=CPUClass):
             raise PropertyError(f"{self.path} is realized already")
         with ExitStack() as undo:
             undo.callback(self._forget)
-            self.expansion = self.expand(machine)
+            self.expansion = self._expand_once(machine)
             if machine is not None:
                 self.machine, self.slot = machine, machine.pre_plug(self, slot)
                 undo.callback(machine.cancel_plug, self)
@@ -191,6 +197,8 @@ class CPUState(Object, metaclass=CPUClass):
         model, settings = self.model, dict(self._values)
         defaults_on = table.empty if model.static else table.set(self.always_on)
         defaults_off = table.empty
+        if machine is None and model.dynamic:
+            raise ModelError(f"CPU model '{model.name}' needs an accelerator to read from")
         if machine is not None:
             model = machine.resolve_model(model)
             settings = {**machine.compat_values(type(self)), **settings}
@@ -202,6 +210,17 @@ class CPUState(Object, metaclass=CPUClass):
             name: value for name, value in settings.items() if name in self.extra_properties
         }
         return expand(model, plus, minus, identity, defaults_on, defaults_off)
+
+    def _expand_once(self, machine: Machine | None) -> Expansion:
+        """`expand`, worked out once for all CPUs of `machine` that were given the same."""
+        if machine is None:
+            return self.expand()
+        place = {level.id_name for level in self.architecture.levels}
+        given = frozenset(item for item in self._values.items() if item[0] not in place)
+        found = machine.expansions.get((type(self), given))
+        if found is None:
+            found = machine.expansions[type(self), given] = self.expand(machine)
+        return found
 
     def _check_granted(self) -> None:
         """Step 4's end: compare by name; `enforce` refuses, `check` warns."""
@@ -247,6 +266,7 @@ class CPUState(Object, metaclass=CPUClass):
         """Bring the vCPU to its power-on state."""
 
 
+@lru_cache(maxsize=32)  # the CPUs of a machine mostly lack the same
 def _places(features: FeatureSet) -> str:
     table = features.table
     return ", ".join(f"{name} ({' '.join(table[name].places)})" for name in features)

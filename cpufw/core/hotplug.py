@@ -79,6 +79,7 @@ class Slot:
     state: SlotState = SlotState.EMPTY
     cpu: CPUState | None = None
     occupant: tuple[str, str] = ("", "")
+    _last_occupant: tuple[str, str] = field(default=("", ""), repr=False)
     _before_request: SlotState = field(default=SlotState.PRESENT, repr=False)
 
 
@@ -175,7 +176,8 @@ class Hotplug:
                     f"slot {slot.index} ({slot.id}) is {slot.state.value}: "
                     f"it cannot become {kind.value}"
                 )
-            if kind is HotplugEventKind.UNPLUG_REQUESTED and slot.index == 0:
+            unplugs = (HotplugEventKind.UNPLUG_REQUESTED, HotplugEventKind.EJECTING)
+            if kind in unplugs and slot.index == 0:
                 raise HotplugError("the boot CPU (slot 0) cannot be unplugged")
             if kind in (HotplugEventKind.PLUGGING, HotplugEventKind.UNPLUG_REQUESTED):
                 for veto in self.vetoes:

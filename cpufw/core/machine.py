@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from cpufw.core.hotplug import (
     SlotState,
     Veto,
 )
-from cpufw.core.model import CPUModel
+from cpufw.core.model import CPUModel, Expansion
 from cpufw.core.qom import Object
 from cpufw.core.registry import Registry
 from cpufw.core.topology import SlotId, Topology, TopologyLevel
@@ -62,6 +63,7 @@ class Machine(Object):
         cpu_properties: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
         vetoes: Sequence[Veto] = (),
+        listeners: Sequence[Callable[[HotplugEvent], None]] = (),
     ) -> None:
         super().__init__()
         self.machine_type, self.cpu_class, self.registry = machine_type, cpu_class, registry
@@ -71,12 +73,14 @@ class Machine(Object):
         self.on_realized: Callable[[CPUState], None] = lambda _cpu: None
         self.log = EventLog()
         self.hotplug = Hotplug(self.log, list(vetoes))
+        self.hotplug.listeners.extend(listeners)
         arch_id = cpu_class.architecture.arch_id
         self.slots = tuple(
             Slot(index, slot_id, arch_id(topology, slot_id))
             for index, slot_id in enumerate(topology.slots())
         )
         self._models: dict[str, CPUModel] = {}
+        self.expansions: dict[tuple[CPUClass, frozenset[tuple[str, Any]]], Expansion] = {}
         self._threads: dict[int, Object] = {}
         self._build_tree()
         self.board = machine_type.board(self, options or {})
@@ -102,7 +106,7 @@ class Machine(Object):
             node: Object = self
             for level in shown:
                 name = f"{level.value}[{slot.id[level]}]"
-                step = dict(node.children()).get(name)
+                step = node.child(name)
                 if step is None:
                     step = _Node(level.value)
                     node.add_child(name, step)
@@ -142,10 +146,10 @@ class Machine(Object):
             return {}
         suffix = self.registry.suffix(cpu_class.arch)
         return {
-            compat.name: cpu_class.properties[compat.name].parse(compat.value, compat.type_name)
+            spec.name: spec.parse(compat.value, compat.type_name)
             for compat in self.machine_type.compat
             if compat.type_name in (cpu_class.type_name, suffix)
-            and compat.name in cpu_class.properties
+            and (spec := cpu_class.properties.get(compat.name)) is not None
         }
 
     def default_features(self, model: CPUModel) -> tuple[FeatureSet, FeatureSet]:
@@ -173,18 +177,21 @@ class Machine(Object):
                 raise HotplugError(
                     f"slot {slot.index} ({slot.id}) is taken by {holder} ({slot.state.value})"
                 )
-            before, slot.occupant = slot.occupant, ("", cpu.device_id)
+            slot._last_occupant, slot.occupant = slot.occupant, ("", cpu.device_id)
             try:
                 self.hotplug.advance(slot, HotplugEventKind.PLUGGING)
             except BaseException:
-                slot.occupant = before
+                slot.occupant = slot._last_occupant
                 raise
         return slot
 
     def cancel_plug(self, cpu: CPUState) -> None:
         """Give back the slot that `pre_plug` took."""
-        if cpu.slot is not None and cpu.slot.state is SlotState.PLUGGING:
-            self.hotplug.advance(cpu.slot, HotplugEventKind.PLUG_FAILED)
+        slot = cpu.slot
+        with self.hotplug.lock:
+            if slot is not None and slot.state is SlotState.PLUGGING:
+                self.hotplug.advance(slot, HotplugEventKind.PLUG_FAILED)
+                slot.occupant = slot._last_occupant
 
     def plug(self, cpu: CPUState, hotplugged: bool) -> None:
         """Show `cpu` in the tree, tell the board, and report it present."""
@@ -267,11 +274,14 @@ class Machine(Object):
                 f"{driver} cannot be plugged: this machine's CPUs are {self.cpu_class.type_name}"
             )
         with self.hotplug.lock:
-            if id and id in dict(self.resolve("peripheral").children()):
+            if id and self.resolve("peripheral").child(id) is not None:
                 raise HotplugError(f"device id '{id}' is in use")
             cpu = self._new_cpu(id, properties)
             cpu.realize(self, hotplugged=True)
-        self.on_realized(cpu)
+        try:
+            self.on_realized(cpu)
+        except Exception as error:  # an observer: the CPU is plugged all the same
+            self.hotplug.listener_errors.append(error)
         return cpu
 
     def device_del(self, id: str) -> None:
@@ -289,8 +299,15 @@ class Machine(Object):
     def request_unplug(self, slot: Slot) -> None:
         """Ask the guest to give up the CPU of `slot`. A request may be repeated."""
         with self.hotplug.lock:
+            before = slot.state
             self.hotplug.advance(slot, HotplugEventKind.UNPLUG_REQUESTED)
-            self.board.cpu_unplug_request(slot)
+            try:
+                self.board.cpu_unplug_request(slot)
+            except BaseException as error:
+                # The guest was never asked; an earlier request still stands.
+                if before is not slot.state is SlotState.UNPLUG_REQUESTED:
+                    self.hotplug.advance(slot, HotplugEventKind.UNPLUG_WITHDRAWN, str(error))
+                raise
 
     def cpu_online(self, slot: Slot, detail: str = "") -> None:
         """The guest showed that it runs the CPU of `slot`."""
@@ -373,16 +390,14 @@ class Machine(Object):
         if self.closed:
             return
         self.closed = True
-        board = getattr(self, "board", None)
-        if board is not None:
-            board.stop()
-            for slot in self.slots:
-                if slot.cpu is not None:
-                    slot.cpu.unrealize()
-            board.close()
-        if self.owns_accelerator and self.accelerator is not None:
-            self.accelerator.close()
-        self.log.close()
+        with ExitStack() as last_first:  # whatever fails, the rest is given back
+            last_first.callback(self.log.close)
+            if self.owns_accelerator and self.accelerator is not None:
+                last_first.callback(self.accelerator.close)
+            last_first.callback(self.board.close)
+            for cpu in self.cpus():
+                last_first.callback(cpu.unrealize)
+            last_first.callback(self.board.stop)
 
     def __enter__(self) -> Machine:
         return self

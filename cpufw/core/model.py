@@ -83,7 +83,7 @@ class Catalogue:
         The result keeps the name asked for. Raises `NotFoundError`.
         """
         model = self[name]
-        if rule is AliasRule.NEWEST and model.version is None and model.family in self._newest:
+        if rule is AliasRule.NEWEST and name == model.family and name in self._newest:
             newest = self._newest[model.family]
             return replace(newest, name=model.name, version=None, alias_of=newest.name)
         return model
@@ -133,11 +133,12 @@ def parse_cpu(text: str) -> CPURequest:
     return CPURequest(name, tuple(plus), tuple(minus), properties)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Expansion:
     """A model with a user's wishes applied: what will be asked of the accelerator.
 
     `dropped` are the model's features that went because the user turned off one they require.
+    It equals nothing but itself, so that it can be the key of what follows from it.
     """
 
     model: CPUModel

@@ -13,8 +13,8 @@ from cpufw.errors import NotFoundError, PropertyError
 class Property:
     """One typed property of an object.
 
-    `type` is QEMU's spelling: `bool`, `int`, `uint32`, `string`, `child<…>`, `link<…>`. `low` and
-    `high` bound integers; `check` returns what is wrong with a value, or None.
+    `type` is QEMU's spelling: `bool`, `int`, `uint32`, `string`. `low` and `high` bound integers;
+    `check` returns what is wrong with a value, or None.
     """
 
     name: str
@@ -33,21 +33,29 @@ class Property:
             expected = {"bool": "on or off", "string": "text"}.get(self.type, "a whole number")
             raise PropertyError(f"{owner}.{self.name}={value} is not valid, expected {expected}")
         if isinstance(converted, int) and self.type != "bool":
-            low = self.low if self.low is not None else converted
-            high = self.high if self.high is not None else converted
-            if not low <= converted <= high:
+            low, high = self.bounds()
+            if (low is not None and converted < low) or (high is not None and converted > high):
+                expected = f"{low} to {high}" if high is not None else f"at least {low}"
                 raise PropertyError(
-                    f"{owner}.{self.name}={value} is out of range, "
-                    f"expected {self.low if self.low is not None else '…'} to {self.high}"
+                    f"{owner}.{self.name}={value} is out of range, expected {expected}"
                 )
         wrong = self.check(converted) if self.check else None
         if wrong:
             raise PropertyError(f"{owner}.{self.name}={value} is not valid: {wrong}")
         return converted
 
+    def bounds(self) -> tuple[int | None, int | None]:
+        """The lowest and highest value allowed, None for no limit; a `uint…` has its own."""
+        low, high = self.low, self.high
+        if self.type.startswith("uint"):
+            low = 0 if low is None else low
+            high = (1 << int(self.type.removeprefix("uint"))) - 1 if high is None else high
+        return low, high
+
     def _convert(self, value: Any) -> Any:
         if self.type == "bool":
-            return value if isinstance(value, bool) else _BOOLEANS.get(value)
+            known = _BOOLEANS.get(value) if isinstance(value, str) else None
+            return value if isinstance(value, bool) else known
         if self.type == "string":
             return value if isinstance(value, str) else None
         if isinstance(value, bool):
@@ -115,6 +123,10 @@ class Object:
             node = node.parent
         return "/" + "/".join(reversed(parts))
 
+    def child(self, name: str) -> Object | None:
+        """The child of this name, None if there is none."""
+        return self._children.get(name)
+
     def children(self) -> Iterator[tuple[str, Object]]:
         """Name and object of each child, in the order they were added."""
         return iter(tuple(self._children.items()))
@@ -161,6 +173,8 @@ class Object:
 
     def set(self, name: str, value: Any) -> None:
         """Set a value property. Raises `PropertyError`."""
+        if name == "type" or name in self._children or name in self._links:
+            raise PropertyError(f"{self.type_name}.{name} cannot be set")
         spec = self._spec(name)
         if not spec.writable:
             raise PropertyError(f"{self.type_name}.{spec.name} cannot be set")

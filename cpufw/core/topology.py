@@ -135,6 +135,8 @@ def parse_smp(text: str, levels: Sequence[TopologyLevel], limit: int) -> Topolog
             raise TopologyError(f"--smp: '{key}' is given twice")
         if not value.isascii() or not value.isdigit():
             raise TopologyError(f"--smp: {key}={value} is not a whole number")
+        if len(value) > 9:  # Python refuses to read numbers of thousands of digits
+            raise TopologyError(f"--smp: {key} exceeds this machine's maximum of {limit} CPUs")
         given[key] = int(value)
     return build_topology(given, levels, limit)
 

@@ -93,7 +93,7 @@ class _Compiler:
             self.problems.extend(found)
             if not found:
                 good.append(document)
-            elif document.kind == "features":
+            elif document.kind in ("features", ""):  # what cannot be read may be one as well
                 self.features_rejected = True
             elif isinstance(document.data, dict):
                 self.rejected.add(str(document.data.get("name")))

@@ -88,6 +88,8 @@ def read_document(path: Path) -> Document:
         return document
     if not _refuses_aliases(document, root):
         document.data = _construct(document, root, ())
+        if document.data is None:
+            document.problems.append(document.problem("the file holds nothing"))
     return document
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cpufw.core.cpu import CPUState
@@ -77,6 +78,11 @@ class X86CPU(CPUState):
             self.expansion, self._offered(self.expansion.features), self.topology
         )
         self.cpuid = synthesise(identity, self.topology, slot_id)
+        self._feature_msrs = {
+            int(word.removeprefix("MSR."), 16): value
+            for word, value in identity.words.items()
+            if word.startswith("MSR.")
+        }
 
     def _offered(self, features: FeatureSet) -> FeatureSet:
         """What of `features` the guest is shown: no more than the accelerator supports."""
@@ -94,12 +100,7 @@ class X86CPU(CPUState):
         words = feature_words(features.table)
         pooled = board.pool.take(self.arch_id)
         try:
-            msrs = {
-                int(word.removeprefix("MSR."), 16): value
-                for word, value in words.encode(self._offered(features)).items()
-                if word.startswith("MSR.")
-            }
-            seen = words.decode(pooled.configure(self.cpuid, msrs))
+            seen = words.decode(pooled.configure(self.cpuid, self._feature_msrs))
             self.extra = seen - words.decode(self.cpuid.words()) - features
         except BaseException:
             board.pool.park(pooled)
@@ -119,6 +120,7 @@ class X86CPU(CPUState):
             self.vcpu.reset()
 
 
+@lru_cache(maxsize=32)  # the CPUs of a machine share it
 def identity_of(expansion: Expansion, features: FeatureSet, topology: Topology) -> CpuIdentity:
     """The identity that `expansion` has in `topology` when its guest is shown `features`."""
     values: dict[str, Any] = dict(expansion.identity)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from functools import lru_cache
+from operator import itemgetter
+from typing import NamedTuple
 
 from cpufw.errors import DefinitionError
 
@@ -48,21 +50,22 @@ _RAW_LINE = re.compile(
 _RAW_HEADER = re.compile(r"\s*CPU( \d+)?:\s*")
 
 
+@lru_cache(maxsize=256)
 def word_place(name: str) -> tuple[int, int, int]:
     """Where a word like `7.0.EBX` or `80000001.EDX` is: function, index, register (0 = EAX)."""
     function, *index, register = name.split(".")
     return int(function, 16), int(index[0]) if index else 0, REGISTER_NAMES.index(register)
 
 
-_WORD_PLACES = {name: word_place(name) for name in CPUID_WORDS}
+_WORD_PLACES = tuple((name, *word_place(name)) for name in CPUID_WORDS)
+_leaf_key = itemgetter(0, 1)  # function and index of a CpuidLeaf
 
 
-@dataclass(frozen=True, slots=True)
-class CpuidLeaf:
+class CpuidLeaf(NamedTuple):
     """One answer of CPUID: four 32-bit registers for a function (EAX) and an index (ECX)."""
 
     function: int
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     eax: int
     ebx: int
     ecx: int
@@ -76,7 +79,7 @@ class CpuidLeaf:
     @property
     def registers(self) -> Registers:
         """EAX, EBX, ECX, EDX."""
-        return self.eax, self.ebx, self.ecx, self.edx
+        return self[2:]
 
 
 class CpuidTable(Mapping[tuple[int, int], CpuidLeaf]):
@@ -88,12 +91,12 @@ class CpuidTable(Mapping[tuple[int, int], CpuidLeaf]):
     __slots__ = ("_leaves",)
 
     def __init__(self, leaves: Iterable[CpuidLeaf]) -> None:
-        ordered = sorted(leaves, key=lambda leaf: (leaf.function, leaf.index))
-        self._leaves = {(leaf.function, leaf.index): leaf for leaf in ordered}
+        ordered = sorted(leaves, key=_leaf_key)
+        self._leaves: dict[tuple[int, int], CpuidLeaf] = {_leaf_key(leaf): leaf for leaf in ordered}
 
     def replaced(self, leaves: Iterable[CpuidLeaf]) -> CpuidTable:
         """This table with `leaves` in place of those of the same function and index."""
-        merged = self._leaves | {(leaf.function, leaf.index): leaf for leaf in leaves}
+        merged = self._leaves | {_leaf_key(leaf): leaf for leaf in leaves}
         if len(merged) > len(self._leaves):
             return CpuidTable(merged.values())
         table = CpuidTable(())
@@ -146,11 +149,12 @@ class CpuidTable(Mapping[tuple[int, int], CpuidLeaf]):
     def words(self) -> dict[str, int]:
         """The feature words that are not zero: `{"1.EDX": 0x78bfbff, "7.0.EBX": …}`."""
         words = {}
-        for name, (function, index, register) in _WORD_PLACES.items():
+        for name, function, index, register in _WORD_PLACES:
             leaf = self._leaves.get((function, index))
-            value = leaf.registers[register] & _FEATURE_MASKS.get(name, 0xFFFFFFFF) if leaf else 0
-            if value:
-                words[name] = value
+            if leaf:
+                value = leaf.registers[register] & _FEATURE_MASKS.get(name, 0xFFFFFFFF)
+                if value:
+                    words[name] = value
         return words
 
     def to_raw(self) -> str:

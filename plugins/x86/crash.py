@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Any
+
 from cpufw.errors import KvmError
 from cpufw_x86.kvm import X86VCPU, Sregs
 from cpufw_x86.memory import GuestRam
@@ -14,7 +17,11 @@ _GENERAL = (
     ("r12", "r13", "r14", "r15"),
 )
 _LONGEST_INSTRUCTION = 15  # Intel SDM vol. 2A, 2.3.11
-_SHOWN_AFTER = 6
+_SHOWN_BEFORE, _SHOWN_AFTER = 3, 6
+_READ_BEFORE = 48
+_MAX_LINEAR_32 = 0xFFFF_FFFF
+
+Instruction = tuple[int, int, str, str]  # address, size, mnemonic, operands
 
 
 def registers_text(vcpu: X86VCPU) -> str:
@@ -36,24 +43,62 @@ def registers_text(vcpu: X86VCPU) -> str:
 
 
 def code_text(vcpu: X86VCPU, ram: GuestRam, failed: bytes = b"") -> str:
-    """The instructions from rip on, disassembled; `failed` stands in for unreadable memory."""
+    """The instructions around rip, disassembled; `failed` stands in for unreadable memory.
+
+    `->` marks the one at rip. Those before it are marked `?`: where an x86 instruction begins
+    cannot be known from the bytes alone, they are the most likely reading.
+    """
     regs, sregs = vcpu.get_regs(), vcpu.get_sregs()
-    linear = regs.rip if sregs.cs.l else sregs.cs.base + regs.rip
+    linear = regs.rip if sregs.cs.l else sregs.cs.base + regs.rip & _MAX_LINEAR_32
     code = _read_linear(vcpu, ram, linear, _LONGEST_INSTRUCTION * _SHOWN_AFTER) or failed
     if not code:
-        return f"  {linear:#x}: this address is not readable"
+        return f"-> {linear:#x}: there is no RAM at this address"
     import capstone  # needed only when a guest has died
 
     bits = capstone.CS_MODE_64 if sregs.cs.l else capstone.CS_MODE_32
     if not sregs.cs.l and not sregs.cs.db:
         bits = capstone.CS_MODE_16
     engine = capstone.Cs(capstone.CS_ARCH_X86, bits)
-    lines = []
-    for address, size, mnemonic, operands in engine.disasm_lite(code, linear, _SHOWN_AFTER):
-        raw = code[address - linear : address - linear + size].hex(" ")
-        mark = "->" if address == linear else "  "
-        lines.append(f"{mark} {address:#x}: {raw:<30} {mnemonic} {operands}".rstrip())
-    return "\n".join(lines) or f"-> {linear:#x}: {code[:8].hex(' ')} is no instruction"
+    lines = _before(engine, _read_before(vcpu, ram, linear), linear)
+    after = list(engine.disasm_lite(code, linear, _SHOWN_AFTER))
+    lines += [_line("->" if i[0] == linear else "  ", code[i[0] - linear :], i) for i in after]
+    if not after:
+        lines.append(f"-> {linear:#x}: {code[:8].hex(' ')} is no instruction")
+    return "\n".join(lines)
+
+
+def _line(mark: str, code: bytes, instruction: Instruction) -> str:
+    address, size, mnemonic, operands = instruction
+    return f"{mark} {address:#x}: {code[:size].hex(' '):<30} {mnemonic} {operands}".rstrip()
+
+
+def _before(engine: Any, code: bytes, linear: int) -> list[str]:
+    """The lines of the instructions in `code`, which ends at `linear`.
+
+    Reading x86 code from a wrong byte soon falls into step with the right reading, so the reading
+    that most starting points agree on is taken.
+    """
+    if not any(code):
+        return []  # zeros would read as instructions, too
+    readings: Counter[tuple[Instruction, ...]] = Counter()
+    for start in range(len(code)):
+        reading = list(engine.disasm_lite(code[start:], linear - len(code) + start))
+        if reading and reading[-1][0] + reading[-1][1] == linear:
+            readings[tuple(reading[-_SHOWN_BEFORE:])] += 1
+    if not readings:
+        return []
+    best = max(readings, key=lambda reading: (readings[reading], len(reading)))
+    return [_line(" ?", code[i[0] - linear + len(code) :], i) for i in best]
+
+
+def _read_before(vcpu: X86VCPU, ram: GuestRam, linear: int) -> bytes:
+    """Up to 48 bytes that end at `linear`, of its page and the one before."""
+    start = max(0, linear - _READ_BEFORE)
+    whole = _read_linear(vcpu, ram, start, linear - start)
+    if len(whole) == linear - start:
+        return whole
+    page = linear & ~0xFFF
+    return _read_linear(vcpu, ram, max(start, page), linear - max(start, page))
 
 
 def _read_linear(vcpu: X86VCPU, ram: GuestRam, linear: int, length: int) -> bytes:

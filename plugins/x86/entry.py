@@ -45,6 +45,10 @@ def enter(vcpu: X86VCPU, image: Image, write: Write) -> None:
         sregs.cs.base, sregs.cs.selector = base, base >> 4
         regs.rip = image.entry & 0xFFFF
     else:
+        if image.entry >= 1 << 32:
+            raise ImageError(
+                f"guest image {image.path} begins at {image.entry:#x}, beyond the first 4 GiB"
+            )
         _check_tables_free(image)
         table = struct.pack("<4Q", 0, _GDT_CODE32, _GDT_DATA, _GDT_CODE64)
         write(_GDT, table)

@@ -29,7 +29,9 @@ _FLAT_ADDRESS = {
 _ELF_MAGIC = b"\x7fELF"
 _ELFCLASS32, _ELFCLASS64 = 1, 2
 _EM_386, _EM_X86_64 = 3, 62
-_PT_LOAD = 1
+_ELFDATA2LSB = 1
+_ET_REL, _ET_CORE = 1, 4
+_PT_LOAD, _PT_INTERP = 1, 3
 _EHDR32, _PHDR32 = struct.Struct("<16xHHIIIIIHHHHHH"), struct.Struct("<IIIIIIII")
 _EHDR64, _PHDR64 = struct.Struct("<16xHHIQQQIHHHHHH"), struct.Struct("<IIQQQQQQ")
 
@@ -63,9 +65,13 @@ def load_image(
     """
     path = Path(path)
     try:
+        if path.is_char_device():  # /dev/zero has no end
+            raise ImageError(f"guest image {path} is a device, expected a file")
         content = path.read_bytes()
     except OSError as error:
         raise ImageError(f"guest image {path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise ImageError(f"guest image {str(path)!r} is not a path") from None
     if not content:
         raise ImageError(f"guest image {path} is empty")
     if content.startswith(_ELF_MAGIC):
@@ -80,9 +86,11 @@ def load_image(
 def _elf(path: Path, content: bytes, mode: EntryMode | None) -> Image:
     wide = content[4:5] == bytes([_ELFCLASS64])
     header, program = (_EHDR64, _PHDR64) if wide else (_EHDR32, _PHDR32)
+    if content[5:6] not in (b"", bytes([_ELFDATA2LSB])):
+        raise ImageError(f"guest image {path} is ELF with the wrong byte order for x86")
     try:
         fields = header.unpack_from(content)
-        machine, entry, table, count = fields[1], fields[3], fields[4], fields[9]
+        kind, machine, entry, table, count = (fields[i] for i in (0, 1, 3, 4, 9))
         if fields[8] != program.size and count:
             raise struct.error
         rows = [program.unpack_from(content, table + i * program.size) for i in range(count)]
@@ -90,22 +98,36 @@ def _elf(path: Path, content: bytes, mode: EntryMode | None) -> Image:
         raise ImageError(f"guest image {path} is ELF, but its headers are cut short") from None
     if machine != (_EM_X86_64 if wide else _EM_386):
         raise ImageError(f"guest image {path} is ELF for machine {machine}, not for x86")
-    segments = []
+    if kind == _ET_REL:
+        raise ImageError(f"guest image {path} is an ELF object file: link it first")
+    if kind == _ET_CORE or any(row[0] == _PT_INTERP for row in rows):
+        raise ImageError(
+            f"guest image {path} is an ELF {'core dump' if kind == _ET_CORE else 'program'} of an "
+            "operating system, expected one that runs by itself (linked with -static -no-pie)"
+        )
+    segments, begin = [], None
     for row in rows:
         if wide:
-            kind, _flags, offset, _vaddr, physical, file_size, size, _align = row
+            kind, _flags, offset, virtual, physical, file_size, size, _align = row
         else:
-            kind, offset, _vaddr, physical, file_size, size, _flags, _align = row
+            kind, offset, virtual, physical, file_size, size, _flags, _align = row
         if kind != _PT_LOAD or not size:
             continue
         data = content[offset : offset + file_size]
         if len(data) < file_size or file_size > size:
             raise ImageError(f"guest image {path} is ELF, but a segment of it is cut short")
         segments.append(Segment(physical, data, size))
+        # The entry is a virtual address where a segment is linked to run elsewhere than it is put.
+        if begin is None and virtual <= entry < virtual + size:
+            begin = entry - virtual + physical
     if not segments:
         raise ImageError(f"guest image {path} is ELF, but has nothing to load")
+    if any(each.address <= entry < each.address + each.size for each in segments):
+        begin = entry
+    if begin is None:
+        raise ImageError(f"guest image {path} begins at {entry:#x}, where it loads nothing")
     if mode is EntryMode.REAL:
         raise ImageError(f"guest image {path} is ELF: it is entered in protected or long mode")
     return Image(
-        path, tuple(segments), entry, mode or (EntryMode.LONG if wide else EntryMode.PROTECTED)
+        path, tuple(segments), begin, mode or (EntryMode.LONG if wide else EntryMode.PROTECTED)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cpufw.errors import ImageError, KvmError, UsageError
+from cpufw.errors import AcceleratorError, ImageError, KvmError, UsageError
 from cpufw.kvm import GuestMemory
 from cpufw_x86.kvm import X86VM
 
@@ -22,8 +22,21 @@ def parse_size(text: str | int) -> int:
     return int(number) * _UNITS[unit]
 
 
+def check_addressable(size: int, bits: int) -> None:
+    """Raise `UsageError` if RAM of `size` bytes has addresses of more than `bits` bits."""
+    end = size if size <= HOLE_START else size - HOLE_START + HOLE_END
+    if end > 1 << bits:
+        raise UsageError(
+            f"memory of {size >> 20} MiB ends at {end:#x}, beyond the {bits} physical address bits "
+            "of the CPU; give it more phys-bits or the guest less memory"
+        )
+
+
 class GuestRam:
-    """`size` bytes of RAM in a VM's memory slots. Raises `UsageError` for a size it cannot have."""
+    """`size` bytes of RAM in a VM's memory slots.
+
+    Raises `UsageError` for a size it cannot have, `AcceleratorError` if the host has not so much.
+    """
 
     def __init__(self, vm: X86VM, size: int) -> None:
         if size < 1 << 20 or size % _PAGE:
@@ -42,7 +55,12 @@ class GuestRam:
             raise
 
     def _add(self, vm: X86VM, address: int, size: int) -> None:
-        block = GuestMemory(size)
+        try:
+            block = GuestMemory(size)
+        except KvmError:
+            raise AcceleratorError(
+                f"this host cannot reserve {size >> 20} MiB of memory for the guest"
+            ) from None
         self._blocks.append((address, block))
         vm.add_memory(len(self._blocks) - 1, address, block)
 

@@ -9,11 +9,13 @@ from time import monotonic
 from typing import Any
 
 from cpufw.core.board import Outcome
+from cpufw.core.cpu import CPUState
 from cpufw.core.hotplug import Slot
 from cpufw.core.machine import Machine
 from cpufw.errors import AcceleratorError, HotplugError, KvmError, UsageError
 from cpufw.kvm import Exit, InternalErrorExit
 from cpufw_x86.accelerator import X86KvmAccelerator
+from cpufw_x86.cpu import identity_of
 from cpufw_x86.crash import code_text, registers_text
 from cpufw_x86.devices import (
     AcpiPm,
@@ -26,7 +28,7 @@ from cpufw_x86.devices import (
 )
 from cpufw_x86.entry import enter
 from cpufw_x86.image import EntryMode, Image, load_image
-from cpufw_x86.memory import GuestRam, parse_size
+from cpufw_x86.memory import HOLE_START, GuestRam, check_addressable, parse_size
 from cpufw_x86.vcpu import VcpuPool
 from cpufw_x86.vcpu_thread import VcpuThread
 
@@ -73,10 +75,12 @@ class PcBoard:
         self._output_error: BaseException | None = None
         self._started = False
         self._drain_lock = threading.Lock()
-        image = _image(options)
+        image, memory = _image(options), parse_size(options.get("memory", "128M"))
+        if memory > HOLE_START:  # below that even the smallest CPU reaches all of it
+            check_addressable(memory, _physical_address_bits(machine))
         self.vm = accelerator.kvm.create_vm()
         try:
-            self._build(parse_size(options.get("memory", "128M")))
+            self._build(memory)
             if image is not None:
                 self._place(image)
         except BaseException:
@@ -276,6 +280,12 @@ class PcBoard:
             with self._changed:
                 self._output_error = self._output_error or error
                 self._changed.notify_all()
+
+
+def _physical_address_bits(machine: Machine) -> int:
+    cpu: CPUState = machine.cpu_class(**machine.cpu_properties)
+    expansion = cpu.expand(machine)
+    return identity_of(expansion, expansion.features, machine.topology).phys_bits
 
 
 def _image(options: Mapping[str, Any]) -> Image | None:

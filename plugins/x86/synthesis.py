@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
 
 from cpufw.core.topology import SlotId, Topology
@@ -49,9 +48,9 @@ class CpuidTemplate:
         """The leaves that tell the CPUs of a machine apart."""
         identification = self._table.get((1, 0))
         if identification:  # absent where the model's level is 0
-            yield replace(identification, ebx=identification.ebx | (apic_id & 0xFF) << 24)
+            yield identification._replace(ebx=identification.ebx | (apic_id & 0xFF) << 24)
         for leaf in self._topology_leaves:
-            yield replace(leaf, edx=apic_id)
+            yield leaf._replace(edx=apic_id)
         if (0x8000001E, 0) in self._table:
             yield CpuidLeaf(0x8000001E, 0, *core_registers(self.layout, apic_id))
 

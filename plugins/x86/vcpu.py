@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import lru_cache
 
 from cpufw.errors import HotplugError, KvmError
 from cpufw.kvm.native import lib
@@ -40,9 +42,9 @@ class PooledVcpu:
                     f"vCPU {self.vcpu.id} has run with another CPUID, which KVM cannot change; "
                     "plug a CPU with the same properties as before"
                 )
-            self.vcpu.set_cpuid2(_entries(table))
+            self.vcpu.set_cpuid2(map(_entry, table.values()))
             self._cpuid = table
-            self._words = _table(self.vcpu.get_cpuid2()).words()
+            self._words = CpuidTable(map(_leaf, self.vcpu.get_cpuid2())).words()
         words = dict(self._words)
         for index, value in msrs.items():
             try:
@@ -60,11 +62,12 @@ class PooledVcpu:
         self.vcpu.set_regs(regs)
         self.vcpu.set_lapic(lapic)
         self.vcpu.set_vcpu_events(events)
-        for index in _KVM_MSRS:
-            try:
-                self.vcpu.set_msrs({index: 0})
-            except KvmError:
-                continue  # this KVM, or this guest's CPUID, does not have it
+        try:
+            self.vcpu.set_msrs(dict.fromkeys(_KVM_MSRS, 0))
+        except KvmError:  # this KVM, or this guest's CPUID, lacks one: each by itself
+            for index in _KVM_MSRS:
+                with suppress(KvmError):
+                    self.vcpu.set_msrs({index: 0})
 
 
 class VcpuPool:
@@ -77,33 +80,23 @@ class VcpuPool:
     def take(self, apic_id: int) -> PooledVcpu:
         """The vCPU with this APIC id, parked before or created now, in its power-on state."""
         parked = self.parked.pop(apic_id, None)
-        if parked is None:
-            return PooledVcpu(self._vm.create_vcpu(apic_id))
-        try:
-            parked.reset()
-        except BaseException:
-            self.parked[apic_id] = parked
-            raise
-        return parked
+        return parked or PooledVcpu(self._vm.create_vcpu(apic_id))
 
     def park(self, pooled: PooledVcpu) -> None:
         """Keep a vCPU that does not run until it is taken again."""
+        if pooled.has_run:
+            pooled.reset()  # now, so that plugging it again is quick
         # Waiting for a SIPI it costs the host nothing and gets no interrupts.
         pooled.vcpu.set_mp_state(lib.KVM_MP_STATE_UNINITIALIZED)
         self.parked[pooled.vcpu.id] = pooled
 
 
-def _entries(table: CpuidTable) -> list[CpuidEntry]:
-    return [
-        CpuidEntry(
-            leaf.function,
-            leaf.index,
-            FLAG_SIGNIFICANT_INDEX if leaf.indexed else 0,
-            *leaf.registers,
-        )
-        for leaf in table.values()
-    ]
+@lru_cache(maxsize=512)  # but for a few leaves the CPUs of a machine have the same
+def _entry(leaf: CpuidLeaf) -> CpuidEntry:
+    flags = FLAG_SIGNIFICANT_INDEX if leaf.indexed else 0
+    return CpuidEntry(leaf.function, leaf.index, flags, *leaf.registers)
 
 
-def _table(entries: tuple[CpuidEntry, ...]) -> CpuidTable:
-    return CpuidTable(CpuidLeaf(e.function, e.index, e.eax, e.ebx, e.ecx, e.edx) for e in entries)
+@lru_cache(maxsize=512)
+def _leaf(entry: CpuidEntry) -> CpuidLeaf:
+    return CpuidLeaf(entry.function, entry.index, entry.eax, entry.ebx, entry.ecx, entry.edx)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from _thread import start_new_thread
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -47,14 +48,14 @@ class VcpuThread:
         self._bus = bus
         self._on_alive, self._on_output, self._on_death = on_alive, on_output, on_death
         self._stopping = False
-        self._thread = threading.Thread(
-            target=self._main, name=f"cpufw vCPU {slot.index}", daemon=True
-        )
+        self._ident: int | None = None  # the thread's, once it was started
+        self._ended = threading.Event()
 
     def start(self) -> None:
-        """Begin to run."""
+        """Begin to run soon."""
         self.pooled.has_run = True
-        self._thread.start()
+        # threading.Thread.start() would wait until the new thread runs, and the plug with it.
+        self._ident = start_new_thread(self._main, ())
 
     def request_stop(self) -> None:
         """Make the vCPU leave the guest soon; `join` waits for it."""
@@ -63,14 +64,16 @@ class VcpuThread:
 
     def join(self) -> None:
         """Wait until the vCPU has left the guest; nothing to wait for on its own thread."""
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join()
+        if self._ident not in (None, threading.get_ident()):
+            self._ended.wait()
 
     def _main(self) -> None:
         try:
             self._loop()
         except Exception as error:  # a device or the kernel failed: the guest cannot go on
             self._on_death(self, f"{type(error).__name__}: {error}", None)
+        finally:
+            self._ended.set()
 
     def _loop(self) -> None:
         run, read, write = self.vcpu.run, self._bus.read, self._bus.write

@@ -24,6 +24,7 @@ class FeatureWords:
             # A feature of several bits counts as there when its first one is.
             word, mask = places[0]
             self._owners.setdefault(word, []).append((mask, 1 << index))
+        self._decode = lru_cache(maxsize=32)(self._decode_pairs)  # CPUs of a machine agree
 
     def encode(self, features: FeatureSet) -> Words:
         """The words in which exactly these features are set; words that are zero are absent."""
@@ -35,8 +36,11 @@ class FeatureWords:
 
     def decode(self, words: Mapping[str, int]) -> FeatureSet:
         """The features whose bit is set in `words`; bits that no feature owns are ignored."""
+        return self._decode(tuple(words.items()))
+
+    def _decode_pairs(self, words: tuple[tuple[str, int], ...]) -> FeatureSet:
         found = 0
-        for word, value in words.items():
+        for word, value in words:
             for mask, feature in self._owners.get(word, ()):
                 if value & mask:
                     found |= feature

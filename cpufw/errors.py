@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+TYPE_CHECKING = False  # importing typing or collections would cost start-up time
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class CpufwError(Exception):

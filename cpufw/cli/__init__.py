@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from importlib import import_module
 
 from cpufw.errors import CpufwError, TopologyError, UsageError, nearest
 
 TYPE_CHECKING = False  # importing typing would cost start-up time
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cpufw.command import Command
 
 FAILED, MALFORMED, INTERRUPTED, BROKEN_PIPE, TERMINATED = 1, 2, 130, 141, 143

@@ -20,10 +20,27 @@ _PATIENCE = 60.0  # seconds for one step; a loaded software KVM needs a tenth of
 
 def configure(parser: ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("--cpu", default="Haswell", metavar="MODEL", help="default: Haswell")
-    parser.add_argument("--smp", default="1,maxcpus=2", metavar="SMP", help="default: 1,maxcpus=2")
-    parser.add_argument("--machine", default="pc", metavar="TYPE", help="default: pc")
-    parser.add_argument("--accel", default="kvm", metavar="NAME", help="default: kvm")
+    parser.add_argument(
+        "--cpu",
+        default="Haswell",
+        metavar="MODEL",
+        help="a model, also with properties: Haswell,+pcid,-avx (default: Haswell)",
+    )
+    parser.add_argument(
+        "--smp",
+        default="1,maxcpus=2",
+        metavar="SMP",
+        help="the topology, as in cpufw run; the first free slot is plugged (default: 1,maxcpus=2)",
+    )
+    parser.add_argument(
+        "--machine", "-M", default="pc", metavar="TYPE", help="the machine type (default: pc)"
+    )
+    parser.add_argument(
+        "--accel",
+        default="kvm",
+        metavar="NAME[:NAME]",
+        help="what runs the guest, the first of these that opens (default: kvm)",
+    )
     parser.add_argument(
         "--cycles",
         type=int,
@@ -31,7 +48,9 @@ def configure(parser: ArgumentParser) -> None:
         metavar="N",
         help="plug and unplug that often (default: 1)",
     )
-    parser.add_argument("--format", choices=("text", "json"), default="text")
+    parser.add_argument(
+        "--format", choices=("text", "json"), default="text", help="how to tell it (default: text)"
+    )
 
 
 def run(options: Namespace) -> int:
@@ -39,9 +58,9 @@ def run(options: Namespace) -> int:
     if options.cycles < 0:
         raise UsageError(f"--cycles {options.cycles} is negative")
     framework = open_framework(options)
-    kind = framework.machine_type(options.machine)
-    if kind.demo is None:
-        raise UsageError(f"machine type {kind.name} has no demonstration guest")
+    kind = framework.machine_type(options.machine) if options.machine != "none" else None
+    if kind is None or kind.demo is None:
+        raise UsageError(f"machine type {options.machine} has no demonstration guest")
     show = _Transcript(quiet=options.format == "json")
     with (
         stop_signals(),
@@ -68,6 +87,8 @@ def run(options: Namespace) -> int:
         for slot in machine.slots[: machine.topology.cpus]:
             show.await_line(machine, f"cpu {slot.arch_id}: online")
         free = [slot for slot in machine.slots if slot.cpu is None]
+        if options.cycles and not free:
+            show.note("no free slot: nothing can be plugged; give --smp a larger maxcpus")
         for cycle in range(options.cycles if free else 0):
             _cycle(machine, free[0], show, cycle == 0)
         machine.powerdown()

@@ -173,9 +173,11 @@ class _Compiler:
                 return
             identity = dict(record["identity"])
             features = table.set(record["features"].split())
-            companions = {
-                trigger: table.set(names.split()) for trigger, names in record["companions"].items()
-            }
+            gone = table.set(name for name in data.get("remove", ()) if name in table)
+            for trigger, names in record["companions"].items():
+                # What came along goes with what it requires, but a trigger may still be turned on.
+                kept = table.set(names.split()).without(gone - table.set([trigger]))
+                companions[trigger] = kept
         identity.update({key: value for key, value in data.items() if key not in _GENERIC})
         features |= self._names(document, table, data.get("features", []), ["features"])
         features = self._delta(document, table, features, data, [])

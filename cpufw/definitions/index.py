@@ -11,10 +11,10 @@ from __future__ import annotations
 import marshal
 import os
 import zlib
-from collections.abc import Mapping
 
 TYPE_CHECKING = False  # importing typing would cost start-up time
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
     from typing import Any, TypeAlias
 

@@ -10,13 +10,13 @@ import marshal
 import os
 import sys
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
 
 from cpufw.definitions.index import Index, pack, unpack, write_atomically
 from cpufw.version import __version__
 
 TYPE_CHECKING = False  # importing typing would cost start-up time
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any, TypeAlias
 
     from cpufw.definitions.index import Row

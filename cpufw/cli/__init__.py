@@ -11,6 +11,7 @@ import os
 import sys
 from importlib import import_module
 
+from cpufw.cli.output import discard, say
 from cpufw.errors import CpufwError, TopologyError, UsageError, nearest
 
 TYPE_CHECKING = False  # importing typing would cost start-up time
@@ -54,14 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Terminated:
         return _complain("terminated", TERMINATED)
     except BrokenPipeError:
-        _discard_output()
+        discard(sys.stdout)
         return _complain("standard output was closed before everything was written", BROKEN_PIPE)
     except (UsageError, TopologyError) as error:
         return _fail(error, arguments, MALFORMED)
     except CpufwError as error:
         return _fail(error, arguments, FAILED)
     except OSError as error:
-        _discard_output()
+        discard(sys.stdout)
         # Whatever is opened by name says so in the error; what is left is what we print to.
         what = error.filename or "standard output"
         return _fail(CpufwError(f"{what}: {error.strerror or error}"), arguments, FAILED)
@@ -79,13 +80,6 @@ def _replace_closed_streams() -> None:
         sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", closefd=False)  # noqa: SIM115
     if sys.stderr is None:
         sys.stderr = open(os.open(os.devnull, os.O_WRONLY), "w")  # noqa: PTH123, SIM115
-
-
-def _discard_output() -> None:
-    """Drop what is not printed yet: Python would complain again when it flushes that at exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -113,15 +107,19 @@ def builtin(name: str) -> Command:
     return command
 
 
-def _plugin_command(name: str) -> Command:
+def plugin_commands() -> list[Command]:
+    """The subcommands that plugins bring."""
+    from cpufw.command import Command
     from cpufw.plugins import PluginSet
 
-    commands = [command for _, command in PluginSet().collect("cpufw_commands")]
-    for command in commands:
-        if command.name == name:
-            found: Command = command
-            return found
-    near = nearest(name, [*COMMANDS, *(command.name for command in commands)])
+    return [command for _, command in PluginSet().collect("cpufw_commands", Command)]
+
+
+def _plugin_command(name: str) -> Command:
+    commands = {command.name: command for command in plugin_commands()}
+    if name in commands:
+        return commands[name]
+    near = nearest(name, [*COMMANDS, *commands])
     hint = f"did you mean {near[0]}?" if near else "see cpufw --help"
     raise UsageError(f"there is no command '{name}'; {hint}")
 
@@ -135,7 +133,5 @@ def _fail(error: Exception, arguments: list[str], status: int) -> int:
 
 
 def _complain(message: str, status: int) -> int:
-    from cpufw.cli.output import say
-
     say(message)
     return status

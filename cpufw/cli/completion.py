@@ -35,4 +35,14 @@ def completes_models(action: Action) -> None:
     action.complete = dict.fromkeys(_MODELS, "_cpufw_models")  # type: ignore[attr-defined]
 
 
+def completes_files(action: Action) -> None:
+    """Let the shell complete the argument `action` with the names of files."""
+    # shtab.FILE, without the cost of importing shtab at every start.
+    action.complete = {  # type: ignore[attr-defined]
+        "bash": "_shtab_compgen_files",
+        "zsh": "_files",
+        "tcsh": "f",
+    }
+
+
 COMMAND = Command("completion", "print a shell completion script", configure, run)

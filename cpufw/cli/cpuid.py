@@ -8,6 +8,7 @@ from typing import Any
 from cpufw.cli.completion import completes_models
 from cpufw.cli.output import print_json, print_table
 from cpufw.cli.session import open_framework
+from cpufw.cli.show import require_static
 from cpufw.command import Command
 from cpufw.errors import CpufwError
 
@@ -25,18 +26,26 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--slot", type=int, default=0, metavar="N", help="the CPU's slot (default: 0)"
     )
-    parser.add_argument("--machine", default="none", metavar="TYPE", help="the machine type")
+    parser.add_argument(
+        "--machine",
+        "-M",
+        default="none",
+        metavar="TYPE",
+        help="a machine type, for what it and its accelerator change (default: none)",
+    )
     parser.add_argument(
         "--format",
         choices=("table", "raw", "json"),
         default="table",
-        help="raw is the format of `cpuid -r`",
+        help="raw is what `cpuid -r` prints and `cpuid -f` reads (default: table)",
     )
 
 
 def run(options: Namespace) -> int:
     """Print the leaves."""
     framework = open_framework(options)
+    if options.machine == "none":
+        require_static(framework.cpu(options.model).model)
     with framework.machine(options.machine, cpu=options.model, smp=options.smp) as machine:
         if not 0 <= options.slot < len(machine.slots):
             raise CpufwError(

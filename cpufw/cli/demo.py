@@ -7,6 +7,7 @@ import threading
 from argparse import ArgumentParser, Namespace
 from time import monotonic
 
+from cpufw.cli.completion import completes_models
 from cpufw.cli.output import print_json, warn
 from cpufw.cli.run import stop_signals
 from cpufw.cli.session import open_framework
@@ -20,11 +21,13 @@ _PATIENCE = 60.0  # seconds for one step; a loaded software KVM needs a tenth of
 
 def configure(parser: ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument(
-        "--cpu",
-        default="Haswell",
-        metavar="MODEL",
-        help="a model, also with properties: Haswell,+pcid,-avx (default: Haswell)",
+    completes_models(
+        parser.add_argument(
+            "--cpu",
+            default="Haswell",
+            metavar="MODEL",
+            help="a model, also with properties: Haswell,+pcid,-avx (default: Haswell)",
+        )
     )
     parser.add_argument(
         "--smp",
@@ -48,9 +51,7 @@ def configure(parser: ArgumentParser) -> None:
         metavar="N",
         help="plug and unplug that often (default: 1)",
     )
-    parser.add_argument(
-        "--format", choices=("text", "json"), default="text", help="how to tell it (default: text)"
-    )
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
 
 
 def run(options: Namespace) -> int:

@@ -16,7 +16,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--arch", metavar="ARCH", help="guests of this architecture (default: this host's)"
     )
-    parser.add_argument("--format", choices=("text", "json"), default="text")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
 
 
 def run(options: Namespace) -> int:
@@ -48,7 +48,8 @@ def run(options: Namespace) -> int:
         return 0
     print(f"accelerator  {accelerator.name}, {arch}")
     for name, value in identity.items():
-        print(f"{name:<12} {value}")
+        if value != "":
+            print(f"{name:<12} {value:#x}" if "level" in name else f"{name:<12} {value}")
     print(f"best model   {best.name} ({best.description})")
     print(f"features     {len(features)}")
     _print_wrapped(list(features))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cpufw.cli.output import print_json, print_table
 from cpufw.command import Command
 from cpufw.definitions.stamp import fresh_listing, user_folders
+from cpufw.errors import NotFoundError
 
 TYPE_CHECKING = False  # this command starts in less time than `import typing` takes
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def configure(parser: ArgumentParser) -> None:
         help="also ask the accelerator which of each model's features this host lacks",
     )
     parser.add_argument(
-        "--format", choices=("table", "names", "json"), default="table", help="how to print them"
+        "--format", choices=("table", "names", "json"), default="table", help="default: table"
     )
 
 
@@ -39,7 +40,7 @@ def run(options: Namespace) -> int:
 
         framework = open_framework(options)
         rows = framework.listing()
-    rows = [row for row in rows if _matches(row, options)]
+    rows = _matching(rows, options)
     if options.usable and framework is not None:
         _add_unavailable(rows, framework)
     if options.format == "json":
@@ -51,9 +52,21 @@ def run(options: Namespace) -> int:
     return 0
 
 
+def _matching(rows: list[Row], options: Namespace) -> list[Row]:
+    if options.arch is not None:
+        archs = {row["arch"] for row in rows}
+        rows = [row for row in rows if row["arch"] == options.arch]
+        if not rows:
+            raise NotFoundError(
+                "architecture", options.arch, archs, f"expected {' or '.join(sorted(archs))}"
+            )
+    found = [row for row in rows if _matches(row, options)]
+    if not found:
+        raise NotFoundError("CPU model", options.pattern, [row["name"] for row in rows])
+    return found
+
+
 def _matches(row: Row, options: Namespace) -> bool:
-    if options.arch is not None and row["arch"] != options.arch:
-        return False
     if options.pattern is None:
         return True
     pattern, name = options.pattern.casefold(), row["name"].casefold()

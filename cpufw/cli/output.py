@@ -8,7 +8,7 @@ import sys
 TYPE_CHECKING = False  # importing typing would cost start-up time
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
+    from typing import Any, TextIO
 
 
 def say(message: str) -> None:
@@ -16,7 +16,14 @@ def say(message: str) -> None:
     try:
         print(f"cpufw: {message}", file=sys.stderr, flush=True)
     except OSError:
-        return
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Drop what `stream` has not written yet: Python would fail again to write it at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def warn(message: str) -> None:

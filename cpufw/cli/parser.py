@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from argparse import ArgumentParser, HelpFormatter, RawDescriptionHelpFormatter
-from typing import NoReturn
+import sys
+from argparse import Action, ArgumentParser, HelpFormatter, RawDescriptionHelpFormatter
+from typing import TYPE_CHECKING, NoReturn
 
-from cpufw.cli import COMMANDS, builtin
+from cpufw.cli import COMMANDS, builtin, plugin_commands
 from cpufw.command import Command
 from cpufw.errors import UsageError
 from cpufw.version import __version__
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 _HELP_COLUMN = 28  # where the options' explanations begin
 
@@ -21,9 +25,23 @@ class _Parser(ArgumentParser):
         """Raise `UsageError`."""
         raise UsageError(f"{message}; see {self.prog} --help")
 
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        # As argparse does it, but that it keeps silent where help cannot be written.
+        (file or sys.stdout).write(message)
+
+
+class _Formatter(RawDescriptionHelpFormatter):
+    """An epilog keeps its lines; the names of commands have their explanations beside them."""
+
+    def add_argument(self, action: Action) -> None:
+        """Count the indentation of commands, which argparse before Python 3.13 forgets."""
+        super().add_argument(action)
+        if list(self._iter_indented_subactions(action)):
+            self._action_max_length += self._indent_increment
+
 
 def build_parser() -> ArgumentParser:
-    """The whole command line with every built-in subcommand, for help and completion."""
+    """The whole command line with every subcommand, for help and completion."""
     parser = _Parser(
         "cpufw",
         formatter_class=formatter,
@@ -32,10 +50,11 @@ def build_parser() -> ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cpufw {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for name in COMMANDS:
-        command = builtin(name)
+    for command in (*map(builtin, COMMANDS), *plugin_commands()):
+        if command.name in subparsers.choices:
+            continue  # as on the command line, where built-in commands go first
         each = subparsers.add_parser(
-            name,
+            command.name,
             help=command.summary,
             description=command.summary,
             formatter_class=formatter,
@@ -58,13 +77,13 @@ def command_parser(command: Command) -> ArgumentParser:
 
 
 def formatter(prog: str) -> HelpFormatter:
-    """Help as wide as the terminal; an epilog keeps its lines."""
+    """Help as wide as the terminal."""
     # Left to itself argparse imports shutil for the width, at every start.
     try:
         columns = int(os.environ.get("COLUMNS") or os.get_terminal_size().columns)
     except (OSError, ValueError):
         columns = 80
-    return RawDescriptionHelpFormatter(prog, max_help_position=_HELP_COLUMN, width=columns - 2)
+    return _Formatter(prog, max_help_position=_HELP_COLUMN, width=columns - 2)
 
 
 def _add_options(parser: ArgumentParser, command: Command) -> None:

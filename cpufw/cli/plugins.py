@@ -10,7 +10,9 @@ from cpufw.command import Command
 
 def configure(parser: ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("--format", choices=("table", "json"), default="table")
+    parser.add_argument(
+        "--format", choices=("table", "json"), default="table", help="default: table"
+    )
 
 
 def run(options: Namespace) -> int:

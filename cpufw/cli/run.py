@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from cpufw.cli.completion import completes_files, completes_models
 from cpufw.cli.output import say, warn
 from cpufw.cli.session import open_framework
 from cpufw.command import Command
@@ -38,8 +39,10 @@ def configure(parser: ArgumentParser) -> None:
     """Add the command's options."""
     parser.epilog = _EPILOG
     guest = parser.add_argument_group("guest")
-    guest.add_argument("image", nargs="?", metavar="IMAGE", help="a flat binary or an ELF file")
-    guest.add_argument("--kernel", metavar="IMAGE", help="the same as IMAGE")
+    completes_files(
+        guest.add_argument("image", nargs="?", metavar="IMAGE", help="a flat binary or an ELF file")
+    )
+    completes_files(guest.add_argument("--kernel", metavar="IMAGE", help="the same as IMAGE"))
     guest.add_argument(
         "--entry-mode",
         choices=("real", "protected", "long"),
@@ -67,10 +70,12 @@ def configure(parser: ArgumentParser) -> None:
     machine.add_argument(
         "--machine", "-M", default="pc", metavar="TYPE", help="the machine type (default: pc)"
     )
-    machine.add_argument(
-        "--cpu",
-        metavar="MODEL[,+FEATURE][,-FEATURE][,PROPERTY=VALUE]",
-        help="the CPU model, see cpufw list-models (default: the machine type's, qemu64 on pc)",
+    completes_models(
+        machine.add_argument(
+            "--cpu",
+            metavar="MODEL[,+FEATURE][,-FEATURE][,PROPERTY=VALUE]",
+            help="the CPU model, see cpufw list-models (default: the machine type's, qemu64 on pc)",
+        )
     )
     machine.add_argument(
         "--smp",
@@ -154,14 +159,17 @@ def _cpu(options: Namespace) -> str | None:
 def parse_device(text: str) -> tuple[str, dict[str, Any]]:
     """Type name and properties of `Haswell-x86_64-cpu,id=cpu1,socket-id=1`."""
     driver, *parts = text.split(",")
+    if not driver or "=" in driver:
+        raise UsageError(f"--device: '{text}' does not begin with a CPU type")
     properties: dict[str, Any] = {}
     for part in parts:
-        name, equals, value = part.partition("=")
+        given, equals, value = part.partition("=")
+        name = given.replace("-", "_")
         if not equals or not name:
             raise UsageError(f"--device: '{part}' is not NAME=VALUE")
         if name in properties:
-            raise UsageError(f"--device: '{name}' is given twice")
-        properties[name.replace("-", "_")] = value
+            raise UsageError(f"--device: '{given}' is given twice")
+        properties[name] = value
     return driver, properties
 
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from cpufw.cli.completion import completes_files
 from cpufw.cli.output import print_json
 from cpufw.command import Command
+from cpufw.errors import CpufwError
 
 
 def configure(parser: ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument(
-        "paths",
-        nargs="*",
-        type=Path,
-        metavar="PATH",
-        help="files or folders of definitions (default: all that are in use)",
+    completes_files(
+        parser.add_argument(
+            "paths",
+            nargs="*",
+            type=Path,
+            metavar="PATH",
+            help="files or folders of definitions (default: all that are in use)",
+        )
     )
-    parser.add_argument("--format", choices=("text", "json"), default="text")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
 
 
 def run(options: Namespace) -> int:
@@ -27,6 +31,8 @@ def run(options: Namespace) -> int:
 
     framework = Framework(options.cpudefs, options.strict_plugins, user=False)
     files, problems = framework.check(options.paths)
+    if not files:
+        raise CpufwError(f"no definition files (*.yaml) in {', '.join(map(str, options.paths))}")
     if options.format == "json":
         print_json(
             {
@@ -41,8 +47,12 @@ def run(options: Namespace) -> int:
         for problem in problems:
             print(problem)
         count = len(problems)
-        print(f"{files} files, {count or 'no'} problem{'' if count == 1 else 's'}")
+        print(f"{files} file{_s(files)}, {count or 'no'} problem{_s(count)}")
     return 1 if problems else 0
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"
 
 
 COMMAND = Command("validate", "check definition files", configure, run)

@@ -34,7 +34,10 @@ def schema_problems(document: Document, folders: Sequence[Path]) -> Iterator[Pro
         yield document.problem(f"kind '{document.kind}' has no schema; {hint}", ["kind"])
         return
     file = kinds[document.kind]
-    for error in _validator(file, file.read_bytes()).iter_errors(document.data):
+    validator = _validator(file.read_bytes())
+    if isinstance(validator, tuple):
+        raise DefinitionError([Problem(str(file), *validator)])
+    for error in validator.iter_errors(document.data):
         yield from _explain(document, error)
 
 
@@ -43,7 +46,8 @@ def _files(folder: Path) -> list[Path]:
 
 
 @cache  # by content: a schema may change under a program that runs for long
-def _validator(path: Path, content: bytes) -> Any:
+def _validator(content: bytes) -> Any:
+    """The validator for this schema, or line, column and what is wrong with it."""
     # jsonschema takes a tenth of a second to import: only compiling needs it.
     from jsonschema import Draft202012Validator, SchemaError, validators
 
@@ -51,13 +55,11 @@ def _validator(path: Path, content: bytes) -> Any:
         schema = json.loads(content)
         Draft202012Validator.check_schema(schema)
     except json.JSONDecodeError as error:
-        problem = Problem(str(path), error.lineno, error.colno, f"JSON syntax: {error.msg}")
-        raise DefinitionError([problem]) from None
+        return error.lineno, error.colno, f"JSON syntax: {error.msg}"
     except UnicodeDecodeError:
-        raise DefinitionError([Problem(str(path), 1, 1, "it is not UTF-8 text")]) from None
+        return 1, 1, "it is not UTF-8 text"
     except SchemaError as error:
-        message = f"it is no JSON schema: {error.json_path}: {error.message}"
-        raise DefinitionError([Problem(str(path), 1, 1, message)]) from None
+        return 1, 1, f"it is no JSON schema: {error.json_path}: {error.message}"
     extend: Any = validators.extend
     return extend(Draft202012Validator, {"properties": _properties})(schema)
 

@@ -19,6 +19,7 @@ _GENERAL = (
 _LONGEST_INSTRUCTION = 15  # Intel SDM vol. 2A, 2.3.11
 _SHOWN_BEFORE, _SHOWN_AFTER = 3, 6
 _READ_BEFORE = 48
+_NO_CODE = bytes(8)  # they would read as instructions, but nobody writes them
 _MAX_LINEAR_32 = 0xFFFF_FFFF
 
 Instruction = tuple[int, int, str, str]  # address, size, mnemonic, operands
@@ -78,8 +79,7 @@ def _before(engine: Any, code: bytes, linear: int) -> list[str]:
     Reading x86 code from a wrong byte soon falls into step with the right reading, so the reading
     that most starting points agree on is taken.
     """
-    if not any(code):
-        return []  # zeros would read as instructions, too
+    code = code[code.rfind(_NO_CODE) + len(_NO_CODE) :] if _NO_CODE in code else code
     readings: Counter[tuple[Instruction, ...]] = Counter()
     for start in range(len(code)):
         reading = list(engine.disasm_lite(code[start:], linear - len(code) + start))

@@ -31,25 +31,16 @@ Write = Callable[[int, bytes], None]
 def enter(vcpu: X86VCPU, image: Image, write: Write) -> None:
     """Set `vcpu` to begin at the image's entry: flat segments, interrupts off.
 
-    In long mode the first 4 GiB are mapped one to one with 2 MiB pages. Protected and long mode
-    need `BOOT_TABLES` free for their tables; raises `ImageError` if the image lies there.
+    In long mode the first 4 GiB are mapped one to one with 2 MiB pages. The image must have passed
+    `check_entry`.
     """
     sregs = vcpu.get_sregs()
     regs = Regs(rip=image.entry, rsp=_STACK[image.mode], rflags=0x2)
     if image.mode is EntryMode.REAL:
-        if image.entry >= 1 << 20:
-            raise ImageError(
-                f"guest image {image.path} begins at {image.entry:#x}, beyond real mode's 1 MiB"
-            )
         base = image.entry & 0xF_0000
         sregs.cs.base, sregs.cs.selector = base, base >> 4
         regs.rip = image.entry & 0xFFFF
     else:
-        if image.entry >= 1 << 32:
-            raise ImageError(
-                f"guest image {image.path} begins at {image.entry:#x}, beyond the first 4 GiB"
-            )
-        _check_tables_free(image)
         table = struct.pack("<4Q", 0, _GDT_CODE32, _GDT_DATA, _GDT_CODE64)
         write(_GDT, table)
         sregs.gdt.base, sregs.gdt.limit = _GDT, len(table) - 1
@@ -65,7 +56,19 @@ def enter(vcpu: X86VCPU, image: Image, write: Write) -> None:
     vcpu.set_regs(regs)
 
 
-def _check_tables_free(image: Image) -> None:
+def check_entry(image: Image) -> None:
+    """Raise `ImageError` if the image cannot be entered in its mode.
+
+    Real mode reaches 1 MiB, the others 4 GiB; those need `BOOT_TABLES` free for their tables.
+    """
+    real = image.mode is EntryMode.REAL
+    if image.entry >= 1 << (20 if real else 32):
+        raise ImageError(
+            f"guest image {image.path} begins at {image.entry:#x}, beyond "
+            f"{'the 1 MiB of real mode' if real else 'the first 4 GiB'}"
+        )
+    if real:
+        return
     for segment in image.segments:
         if segment.address < BOOT_TABLES_END and segment.address + segment.size > BOOT_TABLES:
             raise ImageError(

@@ -94,7 +94,7 @@ def _elf(path: Path, content: bytes, mode: EntryMode | None) -> Image:
         if fields[8] != program.size and count:
             raise struct.error
         rows = [program.unpack_from(content, table + i * program.size) for i in range(count)]
-    except struct.error:
+    except (struct.error, OverflowError):  # an offset beyond the file, or beyond any file
         raise ImageError(f"guest image {path} is ELF, but its headers are cut short") from None
     if machine != (_EM_X86_64 if wide else _EM_386):
         raise ImageError(f"guest image {path} is ELF for machine {machine}, not for x86")

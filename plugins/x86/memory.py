@@ -41,7 +41,7 @@ class GuestRam:
     def __init__(self, vm: X86VM, size: int) -> None:
         if size < 1 << 20 or size % _PAGE:
             raise UsageError(
-                f"memory of {size} bytes is not valid, expected whole pages and at least 1M"
+                f"memory of {size} bytes is not valid, expected a multiple of 4K, at least 1M"
             )
         low = min(size, HOLE_START)
         self.size = size
@@ -79,7 +79,7 @@ class GuestRam:
         if not any(s <= address and address + size <= s + b.size for s, b in self._blocks):
             raise ImageError(
                 f"{what} needs {size} bytes at {address:#x}, which do not fit into "
-                f"{self.size >> 20} MiB of RAM"
+                f"{self.size >> 20} MiB of RAM; load it elsewhere or give the guest more memory"
             )
 
     def read_some(self, address: int, length: int) -> bytes:

@@ -26,7 +26,7 @@ from cpufw_x86.devices import (
     PortBus,
     ResetControl,
 )
-from cpufw_x86.entry import enter
+from cpufw_x86.entry import check_entry, enter
 from cpufw_x86.image import EntryMode, Image, load_image
 from cpufw_x86.memory import HOLE_START, GuestRam, check_addressable, parse_size
 from cpufw_x86.vcpu import VcpuPool
@@ -129,12 +129,16 @@ class PcBoard:
 
     def cpu_plugged(self, slot: Slot, hotplugged: bool) -> None:
         """Start the vCPU's thread if the guest runs, and tell the guest of a hot-plugged one."""
-        if self._started:
-            self._start_vcpu(slot)
-        if hotplugged and self._started:
-            self.hotplug.request_insert(slot.index)
-        else:
+        if not (hotplugged and self._started):
             self.hotplug.set_enabled(slot.index, True)
+        else:
+            self.hotplug.request_insert(slot.index)  # first: the guest takes a while to answer
+        if self._started:
+            try:
+                self._start_vcpu(slot)
+            except BaseException:
+                self.hotplug.set_enabled(slot.index, False)
+                raise
 
     def cpu_unplug_request(self, slot: Slot) -> None:
         """Ask the guest through the hot-plug registers; before its start nobody needs asking."""
@@ -298,4 +302,6 @@ def _image(options: Mapping[str, Any]) -> Image | None:
     except ValueError:
         modes = ", ".join(each.value for each in EntryMode)
         raise UsageError(f"entry mode '{mode}' is not one of {modes}") from None
-    return load_image(Path(kernel), entry_mode, options.get("load_address"))
+    image = load_image(Path(kernel), entry_mode, options.get("load_address"))
+    check_entry(image)
+    return image

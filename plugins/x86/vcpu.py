@@ -5,31 +5,49 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
+from typing import NamedTuple
 
 from cpufw.errors import HotplugError, KvmError
 from cpufw.kvm.native import lib
 from cpufw_x86.cpuid import CpuidLeaf, CpuidTable
-from cpufw_x86.kvm import FLAG_SIGNIFICANT_INDEX, X86VCPU, X86VM, CpuidEntry
+from cpufw_x86.kvm import (
+    FLAG_SIGNIFICANT_INDEX,
+    X86VCPU,
+    X86VM,
+    CpuidEntry,
+    Regs,
+    Sregs,
+    VcpuEvents,
+)
 
 # What a guest may have pointed at its memory: Linux Documentation/virt/kvm/x86/msr.rst.
 _KVM_MSRS = (0x4B564D00, 0x4B564D01, 0x4B564D02, 0x4B564D03, 0x4B564D04, 0x11, 0x12)
+_BOOT_CPU = 0  # KVM starts the vCPU with this id by itself, unless told of another
+
+
+class PowerOnState(NamedTuple):
+    """What KVM sets in a vCPU that it creates, the local APIC apart."""
+
+    mp_state: int
+    regs: Regs
+    sregs: Sregs
+    events: VcpuEvents
+
+    @classmethod
+    def of(cls, vcpu: X86VCPU) -> PowerOnState:
+        """Read it from a vCPU that has not run."""
+        return cls(vcpu.get_mp_state(), vcpu.get_regs(), vcpu.get_sregs(), vcpu.get_vcpu_events())
 
 
 class PooledVcpu:
     """A KVM vCPU with its power-on state, so that it can start afresh as another CPU."""
 
-    def __init__(self, vcpu: X86VCPU) -> None:
+    def __init__(self, vcpu: X86VCPU, power_on: PowerOnState) -> None:
         self.vcpu = vcpu
         self.has_run = False
         self._cpuid: CpuidTable | None = None
         self._words: dict[str, int] = {}
-        self._power_on = (
-            vcpu.get_mp_state(),
-            vcpu.get_regs(),
-            vcpu.get_sregs(),
-            vcpu.get_lapic(),
-            vcpu.get_vcpu_events(),
-        )
+        self._lapic, self._power_on = vcpu.get_lapic(), power_on
 
     def configure(self, table: CpuidTable, msrs: Mapping[int, int]) -> dict[str, int]:
         """Give the vCPU its CPUID and feature MSRs; the feature words that KVM then reports.
@@ -56,12 +74,11 @@ class PooledVcpu:
 
     def reset(self) -> None:
         """Back to the state in which KVM created it; it must not be running."""
-        mp_state, regs, sregs, lapic, events = self._power_on
-        self.vcpu.set_mp_state(mp_state)
-        self.vcpu.set_sregs(sregs)
-        self.vcpu.set_regs(regs)
-        self.vcpu.set_lapic(lapic)
-        self.vcpu.set_vcpu_events(events)
+        self.vcpu.set_mp_state(self._power_on.mp_state)
+        self.vcpu.set_sregs(self._power_on.sregs)
+        self.vcpu.set_regs(self._power_on.regs)
+        self.vcpu.set_lapic(self._lapic)
+        self.vcpu.set_vcpu_events(self._power_on.events)
         try:
             self.vcpu.set_msrs(dict.fromkeys(_KVM_MSRS, 0))
         except KvmError:  # this KVM, or this guest's CPUID, lacks one: each by itself
@@ -76,11 +93,23 @@ class VcpuPool:
     def __init__(self, vm: X86VM) -> None:
         self._vm = vm
         self.parked: dict[int, PooledVcpu] = {}
+        self._application_cpu: PowerOnState | None = None
 
     def take(self, apic_id: int) -> PooledVcpu:
         """The vCPU with this APIC id, parked before or created now, in its power-on state."""
         parked = self.parked.pop(apic_id, None)
-        return parked or PooledVcpu(self._vm.create_vcpu(apic_id))
+        if parked is not None:
+            return parked
+        vcpu = self._vm.create_vcpu(apic_id)
+        return PooledVcpu(vcpu, self._power_on_state(vcpu))
+
+    def _power_on_state(self, vcpu: X86VCPU) -> PowerOnState:
+        if vcpu.id == _BOOT_CPU:
+            return PowerOnState.of(vcpu)
+        # KVM makes the others all alike.
+        if self._application_cpu is None:
+            self._application_cpu = PowerOnState.of(vcpu)
+        return self._application_cpu
 
     def park(self, pooled: PooledVcpu) -> None:
         """Keep a vCPU that does not run until it is taken again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from cpufw.errors import KvmError
@@ -14,6 +15,7 @@ FLAG_SIGNIFICANT_INDEX: int = lib.KVM_CPUID_FLAG_SIGNIFCANT_INDEX
 """Set in `CpuidEntry.flags` where ECX selects a subleaf."""
 
 _FIRST_TRY, _MOST = 128, 1 << 14
+_ENTRY_BYTES: int = ffi.sizeof("struct kvm_cpuid_entry2")
 
 
 class CpuidEntry(NamedTuple):
@@ -40,12 +42,16 @@ def read_entries(ioctl: Callable[[Any], int]) -> tuple[CpuidEntry, ...]:
                 raise
             size *= 2
             continue
+        raw, end = bytes(ffi.buffer(table.entries)), table.nent * _ENTRY_BYTES
         return _without_padding(
-            tuple(
-                CpuidEntry(e.function, e.index, e.flags, e.eax, e.ebx, e.ecx, e.edx)
-                for e in table.entries[0 : table.nent]
-            )
+            tuple(_entry(raw[at : at + _ENTRY_BYTES]) for at in range(0, end, _ENTRY_BYTES))
         )
+
+
+@lru_cache(maxsize=512)  # but for a few, all vCPUs of a VM have the same
+def _entry(raw: bytes) -> CpuidEntry:
+    e = ffi.from_buffer("struct kvm_cpuid_entry2 *", raw)
+    return CpuidEntry(e.function, e.index, e.flags, e.eax, e.ebx, e.ecx, e.edx)
 
 
 def entries_struct(entries: Iterable[CpuidEntry]) -> Any:

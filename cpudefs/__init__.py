@@ -1,1 +1,1 @@
-"""The definitions that come with cpufw: YAML, its JSON schemas and, in a wheel, the compiled index."""
+"""The definitions that come with cpufw: YAML, JSON schemas and, in a wheel, the compiled index."""

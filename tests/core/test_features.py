@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpufw.core.features import Feature, FeatureSet, FeatureTable
@@ -49,6 +49,7 @@ def closure(table: FeatureTable, names: set[str]) -> set[str]:
         names = more
 
 
+@settings(max_examples=40)
 @given(table_and_sets(2))
 def test_the_algebra_is_that_of_python_s_sets(drawn: tuple[FeatureTable, list[set[str]]]) -> None:
     table, (one, two) = drawn
@@ -70,12 +71,14 @@ def test_the_algebra_is_that_of_python_s_sets(drawn: tuple[FeatureTable, list[se
         assert hash(left) == hash(right)
 
 
+@settings(max_examples=40)
 @given(table_and_sets(1))
 def test_names_come_in_the_table_s_order(drawn: tuple[FeatureTable, list[set[str]]]) -> None:
     table, (names,) = drawn
     assert list(table.set(names)) == [f.name for f in table if f.name in names]
 
 
+@settings(max_examples=40)
 @given(table_and_sets(1))
 def test_with_requirements_is_the_smallest_closed_set(
     drawn: tuple[FeatureTable, list[set[str]]],
@@ -87,6 +90,7 @@ def test_with_requirements_is_the_smallest_closed_set(
     assert not whole.unmet()
 
 
+@settings(max_examples=40)
 @given(table_and_sets(1))
 def test_unmet_names_exactly_what_is_missing(drawn: tuple[FeatureTable, list[set[str]]]) -> None:
     table, (names,) = drawn
@@ -96,6 +100,7 @@ def test_unmet_names_exactly_what_is_missing(drawn: tuple[FeatureTable, list[set
     assert {name: set(missing) for name, missing in table.set(names).unmet().items()} == expected
 
 
+@settings(max_examples=40)
 @given(table_and_sets(2))
 def test_without_leaves_a_closed_set_closed_and_takes_no_more_than_it_must(
     drawn: tuple[FeatureTable, list[set[str]]],

@@ -11,11 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from cpufw.core.topology import Topology, TopologyLevel
 from cpufw_x86.caches import Cache, CacheType
 from cpufw_x86.cpuid import Registers
 from cpufw_x86.identity import CpuIdentity
-
-from cpufw.core.topology import Topology, TopologyLevel
 
 DATA = Path(__file__).parents[1] / "data" / "qemu10"
 

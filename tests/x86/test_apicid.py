@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import pytest
-from cpufw_x86.apicid import ApicIdLayout, apic_id, slot_of_apic_id
 from hypothesis import given
 from hypothesis import strategies as st
 from qemu_reference import topology
 
 from cpufw.core.topology import SlotId, Topology, TopologyLevel
 from cpufw.errors import TopologyError
+from cpufw_x86.apicid import ApicIdLayout, apic_id, slot_of_apic_id
 
 counts = st.integers(min_value=1, max_value=3)
 topologies = st.builds(

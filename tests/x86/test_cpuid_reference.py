@@ -5,11 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from cpufw_x86.apicid import ApicIdLayout, apic_id, slot_of_apic_id
-from cpufw_x86.caches import CacheSet, deterministic_registers, extended_registers
-from cpufw_x86.cpuid import Registers
-from cpufw_x86.cpuid_words import derived_words, minimum_levels
-from cpufw_x86.synthesis import synthesise
 from qemu_reference import (
     MEASURED_CACHES_TOPOLOGY,
     TopologyCase,
@@ -24,6 +19,12 @@ from qemu_reference import (
     topology_cases,
     words_of,
 )
+
+from cpufw_x86.apicid import ApicIdLayout, apic_id, slot_of_apic_id
+from cpufw_x86.caches import CacheSet, deterministic_registers, extended_registers
+from cpufw_x86.cpuid import Registers
+from cpufw_x86.cpuid_words import derived_words, minimum_levels
+from cpufw_x86.synthesis import synthesise
 
 ONE_CPU = topology()
 SYSCALL = 1 << 11

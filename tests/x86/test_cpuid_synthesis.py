@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from cpufw_x86.caches import Cache, CacheType
-from cpufw_x86.cpuid_words import Levels, minimum_levels
-from cpufw_x86.synthesis import synthesise
 from hypothesis import given
 from hypothesis import strategies as st
 from qemu_reference import identity_of, topology, words_of
 
 from cpufw.core.topology import Topology, TopologyLevel
 from cpufw.errors import ModelError
+from cpufw_x86.caches import Cache, CacheType
+from cpufw_x86.cpuid_words import Levels, minimum_levels
+from cpufw_x86.synthesis import synthesise
 
 counts = st.integers(min_value=1, max_value=3)
 topologies = st.builds(

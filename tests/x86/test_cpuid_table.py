@@ -5,13 +5,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cpufw_x86.cpuid import CPUID_WORDS, CpuidLeaf, CpuidTable
-from cpufw_x86.synthesis import synthesise
 from hypothesis import given
 from hypothesis import strategies as st
 from qemu_reference import identity_of, topology, words_of
 
 from cpufw.errors import DefinitionError
+from cpufw_x86.cpuid import CPUID_WORDS, CpuidLeaf, CpuidTable
+from cpufw_x86.synthesis import synthesise
 
 ONE_CPU = topology()
 

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from cpufw_x86.cpuid import CPUID_WORDS, word_place
 
 GUEST = Path(__file__).resolve().parents[2] / "plugins/x86/guest"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from cpufw_x86.devices import AcpiPm
 
 PM1_STS, PM1_EN, PM1_CNT, PM_TMR, GPE0_STS, GPE0_EN = 0x00, 0x02, 0x04, 0x08, 0x20, 0x28

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from cpufw_x86.devices import DebugExit, PortBus
 
 from cpufw.errors import CpufwError
+from cpufw_x86.devices import DebugExit, PortBus
 
 
 class Latch:

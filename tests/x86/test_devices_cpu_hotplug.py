@@ -9,11 +9,11 @@ import threading
 from collections.abc import Sequence
 
 import pytest
-from cpufw_x86.devices import CpuHotplugBlock
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cpufw.errors import HotplugError
+from cpufw_x86.devices import CpuHotplugBlock
 
 SELECTOR, DATA2, FLAGS, COMMAND, DATA = 0, 0, 4, 5, 8
 ENABLED, INSERT, REMOVE, EJECT, FIRMWARE = 1, 2, 4, 8, 16

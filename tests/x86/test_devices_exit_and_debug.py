@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from cpufw_x86.devices import DebugConsole, DebugExit, KeyboardReset, PortBus, ResetControl
 
 

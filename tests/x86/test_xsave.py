@@ -5,10 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from cpufw_x86.cpuid import CpuidTable
-from cpufw_x86.xsave import components, xcr0_mask, xsave_leaves, xss_mask
 from hypothesis import given
 from hypothesis import strategies as st
+
+from cpufw_x86.cpuid import CpuidTable
+from cpufw_x86.xsave import components, xcr0_mask, xsave_leaves, xss_mask
 
 XSAVE = {"1.ECX": 1 << 26}
 AVX = {"1.ECX": 1 << 26 | 1 << 28}

@@ -350,9 +350,13 @@ class Framework:
         return built
 
     def _veto(self, slot: Slot, kind: HotplugEventKind) -> str | None:
+        broken = len(self.plugins.broken)
         for plugin, reason in self.plugins.ask("cpufw_hotplug_veto", slot=slot, kind=kind):
             if reason:
                 return f"plugin {plugin.name} vetoes: {reason}"
+        if len(self.plugins.broken) > broken:
+            # A guard that could not answer has not said yes; out of use, it is not asked again.
+            return self.plugins.sentence(self.plugins.broken[-1])
         return None
 
 

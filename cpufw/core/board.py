@@ -35,6 +35,10 @@ class Board(Protocol):
     def cpu_unplug_request(self, slot: Slot) -> None:
         """Ask the guest to give up the CPU of `slot`."""
 
+    def cpu_unplug_withdraw(self, slot: Slot) -> bool:
+        """Take back the request; False if the guest has seen it already."""
+        ...
+
     def cpu_unplugged(self, slot: Slot) -> None:
         """The guest gave up the CPU of `slot`: stop it."""
 
@@ -73,6 +77,10 @@ class BareBoard:
     def cpu_unplug_request(self, slot: Slot) -> None:
         """There is no guest to ask."""
         self._machine.eject(slot)
+
+    def cpu_unplug_withdraw(self, slot: Slot) -> bool:  # noqa: ARG002 - the protocol's name
+        """Nobody was asked."""
+        return False
 
     def cpu_unplugged(self, slot: Slot) -> None:
         """Nothing runs."""

@@ -75,8 +75,9 @@ def _class_properties(cls: CPUClass) -> dict[str, Property]:
             properties[name] = Property(
                 name, spec.type, spec.description, value, spec.low, spec.high, spec.check
             )
+    always_on = () if model.static else cls.always_on  # type: ignore[attr-defined]
     for feature in model.table:
-        on = feature.name in model.features
+        on = feature.name in model.features or feature.name in always_on
         # Under every name it is the one property: what is set by an alias shows by the name.
         spec = Property(feature.name, "bool", feature.description, on)
         for name in (feature.name, *feature.aliases.get("qemu", ())):

@@ -25,22 +25,12 @@ from cpufw.core.hotplug import (
 from cpufw.core.model import CPUModel, Expansion
 from cpufw.core.qom import Object
 from cpufw.core.registry import Registry
-from cpufw.core.topology import SlotId, Topology, TopologyLevel
+from cpufw.core.slot_tree import Node, SlotTree
+from cpufw.core.topology import Topology
 from cpufw.errors import HotplugError, ModelError, NotFoundError
 
 # A device id as QEMU accepts it: it must not be mistaken for a path or an index.
 _DEVICE_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
-
-# Ids that device_add must name even where there is only one of them, as in QEMU.
-_REQUIRED_IDS = (TopologyLevel.SOCKET, TopologyLevel.CORE, TopologyLevel.THREAD)
-
-
-class _Node(Object):
-    """A container or a topology object; the type name is the instance's."""
-
-    def __init__(self, type_name: str) -> None:
-        super().__init__()
-        self.type_name = type_name
 
 
 class Machine(Object):
@@ -81,8 +71,10 @@ class Machine(Object):
         )
         self._models: dict[str, CPUModel] = {}
         self.expansions: dict[tuple[CPUClass, frozenset[tuple[str, Any]]], Expansion] = {}
-        self._threads: dict[int, Object] = {}
-        self._build_tree()
+        Node("container").add_child("machine", self)
+        for name in ("unattached", "peripheral", "peripheral-anon"):
+            self.add_child(name, Node("container"))
+        self._tree = SlotTree(self, topology, self.slots, cpu_class.type_name)
         self.board = machine_type.board(self, options or {})
         try:
             for slot in self.slots[: topology.cpus]:
@@ -90,29 +82,6 @@ class Machine(Object):
         except BaseException:
             self.close()
             raise
-
-    def _build_tree(self) -> None:
-        root = _Node("container")
-        root.add_child("machine", self)
-        for name in ("unattached", "peripheral", "peripheral-anon"):
-            self.add_child(name, _Node("container"))
-        # A level nobody divided (one die a socket) is not in the path, as in QEMU's props.
-        shown = [
-            level
-            for level in self.topology.levels
-            if level in _REQUIRED_IDS or self.topology.count(level) > 1
-        ]
-        for slot in self.slots:
-            node: Object = self
-            for level in shown:
-                name = f"{level.value}[{slot.id[level]}]"
-                step = node.child(name)
-                if step is None:
-                    step = _Node(level.value)
-                    node.add_child(name, step)
-                node = step
-            node.add_link("cpu", self.cpu_class.type_name)
-            self._threads[slot.index] = node
 
     # --- what realize asks of its machine ------------------------------------------------
 
@@ -170,7 +139,7 @@ class Machine(Object):
                 f"{cpu.type_name} cannot be plugged: this machine's CPUs are "
                 f"{self.cpu_class.type_name}"
             )
-        slot = slot or self._slot_named_by(cpu)
+        slot = slot or self._tree.named_by(cpu)
         with self.hotplug.lock:
             if slot.state is not SlotState.EMPTY:
                 holder = slot.occupant[1] or slot.occupant[0] or "a CPU"
@@ -200,7 +169,7 @@ class Machine(Object):
         with self.hotplug.lock:
             self._add_device(cpu, hotplugged)
             slot.cpu, slot.occupant = cpu, (cpu.path, cpu.device_id)
-            self._threads[slot.index].set_link("cpu", cpu)
+            self._tree.show(slot, cpu)
             try:
                 # The guest may answer from another thread as soon as the board told it; the lock
                 # makes that answer wait until the slot shows the CPU.
@@ -228,25 +197,7 @@ class Machine(Object):
         if slot.cpu is not None:
             slot.cpu.unparent()
         slot.cpu = None
-        self._threads[slot.index].set_link("cpu", None)
-
-    def _slot_named_by(self, cpu: CPUState) -> Slot:
-        ids = []
-        for level, count in self.topology.counts:
-            value = cpu.given(level.id_name)
-            if value is None:
-                if level in _REQUIRED_IDS or count > 1:
-                    raise HotplugError(
-                        f"{cpu.type_name}: {level.id_name} is not set, expected 0 to {count - 1}"
-                    )
-                value = 0
-            if not 0 <= value < count:
-                raise HotplugError(
-                    f"{cpu.type_name}: {level.id_name}={value} is out of range, "
-                    f"expected 0 to {count - 1}"
-                )
-            ids.append(value)
-        return self.slots[self.topology.index(SlotId(self.topology.levels, tuple(ids)))]
+        self._tree.show(slot, None)
 
     # --- what users do -------------------------------------------------------------------
 
@@ -290,11 +241,16 @@ class Machine(Object):
         Raises `NotFoundError` or `HotplugError`.
         """
         with self.hotplug.lock:
-            devices = dict(self.resolve("peripheral").children())
-            cpu = devices.get(id)
-            if not isinstance(cpu, CPUState) or cpu.slot is None:
-                raise NotFoundError("device id", id, devices)
-            self.request_unplug(cpu.slot)
+            slot = self._device(id).slot
+            assert slot is not None
+            self.request_unplug(slot)
+
+    def _device(self, id: str) -> CPUState:
+        devices = dict(self.resolve("peripheral").children())
+        cpu = devices.get(id)
+        if not isinstance(cpu, CPUState) or cpu.slot is None:
+            raise NotFoundError("device id", id, devices)
+        return cpu
 
     def request_unplug(self, slot: Slot) -> None:
         """Ask the guest to give up the CPU of `slot`. A request may be repeated."""
@@ -308,6 +264,20 @@ class Machine(Object):
                 if before is not slot.state is SlotState.UNPLUG_REQUESTED:
                     self.hotplug.advance(slot, HotplugEventKind.UNPLUG_WITHDRAWN, str(error))
                 raise
+
+    def withdraw_unplug(self, id: str) -> None:
+        """Take back a `device_del` that the guest has not seen yet.
+
+        Raises `NotFoundError`, or `HotplugError` if nothing was asked or the guest has seen it.
+        """
+        with self.hotplug.lock:
+            slot = self._device(id).slot
+            assert slot is not None
+            if slot.state is not SlotState.UNPLUG_REQUESTED:
+                raise HotplugError(f"device '{id}' has not been asked to leave")
+            if not self.board.cpu_unplug_withdraw(slot):
+                raise HotplugError(f"the guest has seen the request to give up '{id}' already")
+            self.hotplug.advance(slot, HotplugEventKind.UNPLUG_WITHDRAWN)
 
     def cpu_online(self, slot: Slot, detail: str = "") -> None:
         """The guest showed that it runs the CPU of `slot`."""
@@ -342,12 +312,11 @@ class Machine(Object):
         """Every slot as QMP's `query-hotpluggable-cpus` shows it, highest first."""
         shown = []
         for slot in reversed(self.slots):
-            props = {
-                level.id_name: slot.id[level]
-                for level in self.topology.levels
-                if level in _REQUIRED_IDS or self.topology.count(level) > 1
+            entry = {
+                "props": self._tree.ids(slot),
+                "vcpus-count": 1,
+                "type": self.cpu_class.type_name,
             }
-            entry = {"props": props, "vcpus-count": 1, "type": self.cpu_class.type_name}
             if slot.cpu is not None:
                 entry["qom-path"] = slot.cpu.path
             shown.append(entry)

@@ -147,6 +147,10 @@ class PcBoard:
         else:
             self.machine.eject(slot)
 
+    def cpu_unplug_withdraw(self, slot: Slot) -> bool:
+        """Clear the event in the hot-plug registers, if the guest has not seen it yet."""
+        return self.hotplug.cancel_remove(slot.index)
+
     def cpu_unplugged(self, slot: Slot) -> None:
         """Stop the vCPU's thread."""
         self.hotplug.set_enabled(slot.index, False)

@@ -133,6 +133,12 @@ class GuestBoard(BareBoard):
         self.call("cpu_unplug_request")
         self.asked.append(slot.index)
 
+    def cpu_unplug_withdraw(self, slot: Slot) -> bool:
+        seen = slot.index not in self.asked
+        if not seen:
+            self.asked.remove(slot.index)
+        return not seen
+
     def stop(self) -> None:
         self.call("stop")
 

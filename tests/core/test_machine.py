@@ -347,6 +347,24 @@ def test_a_request_that_cannot_reach_the_guest_is_withdrawn(
     assert slot.state is SlotState.UNPLUG_REQUESTED
 
 
+def test_a_request_can_be_withdrawn_until_the_guest_has_seen_it(machine: Machine) -> None:
+    slot = plug(machine, "a").slot
+    assert slot is not None
+    with pytest.raises(HotplugError, match="'a' has not been asked to leave"):
+        machine.withdraw_unplug("a")
+    machine.device_del("a")
+    machine.withdraw_unplug("a")
+    assert kinds(machine)[-1] is Kind.UNPLUG_WITHDRAWN
+    assert slot.state is SlotState.PRESENT
+    machine.device_del("a")
+    guest(machine).asked.clear()  # it has taken note
+    with pytest.raises(HotplugError, match="the guest has seen the request to give up 'a'"):
+        machine.withdraw_unplug("a")
+    assert slot.state is SlotState.UNPLUG_REQUESTED
+    with pytest.raises(NotFoundError):
+        machine.withdraw_unplug("b")
+
+
 def test_a_vetoed_unplug_does_not_reach_the_guest(machine: Machine) -> None:
     plug(machine, "a")
     machine.hotplug.vetoes.append(

@@ -245,7 +245,6 @@ def cpufw_cpu_realized(cpu):
     [
         ("cpufw_hotplug_event", "event"),
         ("cpufw_cpu_realized", "cpu"),
-        ("cpufw_hotplug_veto", "slot, kind"),
     ],
 )
 def test_an_observer_that_breaks_at_work_is_taken_out_and_nobody_else(
@@ -286,6 +285,16 @@ def test_a_veto_is_asked_of_every_plug_and_unplug(install: Install) -> None:
         (1, HotplugEventKind.UNPLUG_REQUESTED),
         (1, HotplugEventKind.UNPLUG_REQUESTED),
     ]
+
+
+def test_a_veto_that_cannot_answer_refuses_and_is_not_asked_again(install: Install) -> None:
+    install(hook("cpufw_hotplug_veto", "return None if slot.index == 0 else 1 / 0", "slot, kind"))
+    mine = Framework()
+    with mine.machine("none", cpu="Haswell", smp="1,maxcpus=2") as machine:
+        ids = {"socket_id": 0, "core_id": 1, "thread_id": 0}
+        with pytest.raises(HotplugError, match=r"plugin 'fake' .* is not in use: ZeroDivision"):
+            machine.device_add("Haswell-x86_64-cpu", "a", **ids)
+        machine.device_add("Haswell-x86_64-cpu", "a", **ids)
 
 
 def test_a_machine_needs_what_its_type_says(framework: Framework) -> None:

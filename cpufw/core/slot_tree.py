@@ -1,0 +1,80 @@
+"""Slots as users see them: objects of the tree, and the ids that name them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cpufw.core.hotplug import Slot
+from cpufw.core.qom import Object
+from cpufw.core.topology import SlotId, Topology, TopologyLevel
+from cpufw.errors import HotplugError
+
+if TYPE_CHECKING:
+    from cpufw.core.cpu import CPUState
+
+# Ids that device_add must name even where there is only one of them, as in QEMU.
+_REQUIRED_IDS = (TopologyLevel.SOCKET, TopologyLevel.CORE, TopologyLevel.THREAD)
+
+
+class Node(Object):
+    """A container or a topology object; the type name is the instance's."""
+
+    def __init__(self, type_name: str) -> None:
+        super().__init__()
+        self.type_name = type_name
+
+
+class SlotTree:
+    """The sockets, cores and threads of `topology` under `machine`, one thread a slot.
+
+    A level that nobody divided (one die a socket) is in neither paths nor ids, as in QEMU.
+    """
+
+    def __init__(
+        self, machine: Object, topology: Topology, slots: tuple[Slot, ...], cpu_type: str
+    ) -> None:
+        self._topology, self._slots = topology, slots
+        self._levels = [
+            level
+            for level in topology.levels
+            if level in _REQUIRED_IDS or topology.count(level) > 1
+        ]
+        self._threads = [self._thread(machine, slot, cpu_type) for slot in slots]
+
+    def _thread(self, node: Object, slot: Slot, cpu_type: str) -> Object:
+        for level in self._levels:
+            name = f"{level.value}[{slot.id[level]}]"
+            step = node.child(name)
+            if step is None:
+                step = Node(level.value)
+                node.add_child(name, step)
+            node = step
+        node.add_link("cpu", cpu_type)
+        return node
+
+    def show(self, slot: Slot, cpu: CPUState | None) -> None:
+        """Link the thread of `slot` to the CPU that fills it, or to none."""
+        self._threads[slot.index].set_link("cpu", cpu)
+
+    def ids(self, slot: Slot) -> dict[str, int]:
+        """The ids that name `slot`: `{"socket-id": 0, "core-id": 1, "thread-id": 0}`."""
+        return {level.id_name: slot.id[level] for level in self._levels}
+
+    def named_by(self, cpu: CPUState) -> Slot:
+        """The slot that the ids given to `cpu` name. Raises `HotplugError`."""
+        ids = []
+        for level, count in self._topology.counts:
+            value = cpu.given(level.id_name)
+            if value is None:
+                if level in self._levels:
+                    raise HotplugError(
+                        f"{cpu.type_name}: {level.id_name} is not set, expected 0 to {count - 1}"
+                    )
+                value = 0
+            if not 0 <= value < count:
+                raise HotplugError(
+                    f"{cpu.type_name}: {level.id_name}={value} is out of range, "
+                    f"expected 0 to {count - 1}"
+                )
+            ids.append(value)
+        return self._slots[self._topology.index(SlotId(self._topology.levels, tuple(ids)))]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from cpufw.cli.completion import completes_models
@@ -81,7 +81,9 @@ def run(options: Namespace) -> int:
     shown["with"] = {key: _flow(names) for key, names in shown.get("with", {}).items()}
     if not shown["with"]:
         del shown["with"]
-    yaml.dump(shown, sys.stdout)
+    text = StringIO()
+    yaml.dump(shown, text)
+    print("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
     return 0
 
 

@@ -64,7 +64,7 @@ class Board(Protocol):
 
 
 class BareBoard:
-    """No board: CPUs that are plugged count as online, unplugged ones leave at once."""
+    """No board and no guest: plugged CPUs stay present, unplugged ones leave at once."""
 
     def __init__(self, machine: Machine, options: Mapping[str, Any]) -> None:
         if options:

@@ -43,6 +43,15 @@ def registers_text(vcpu: X86VCPU) -> str:
     return "\n".join(lines)
 
 
+def is_power_on_state(vcpu: X86VCPU) -> bool:
+    """Whether the registers are those of a processor that was just reset.
+
+    On AMD-V hosts KVM resets a vCPU that triple-faults, so what it was doing is lost.
+    """
+    # Intel SDM vol. 3A, table 11-1.
+    return vcpu.get_regs().rip == 0xFFF0 and vcpu.get_sregs().cs.base == 0xFFFF_0000
+
+
 def code_text(vcpu: X86VCPU, ram: GuestRam, failed: bytes = b"") -> str:
     """The instructions around rip, disassembled; `failed` stands in for unreadable memory.
 

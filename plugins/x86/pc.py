@@ -13,10 +13,10 @@ from cpufw.core.cpu import CPUState
 from cpufw.core.hotplug import Slot
 from cpufw.core.machine import Machine
 from cpufw.errors import AcceleratorError, HotplugError, KvmError, UsageError
-from cpufw.kvm import Exit, InternalErrorExit
+from cpufw.kvm import Exit, InternalErrorExit, ShutdownExit
 from cpufw_x86.accelerator import X86KvmAccelerator
 from cpufw_x86.cpu import identity_of
-from cpufw_x86.crash import code_text, registers_text
+from cpufw_x86.crash import code_text, is_power_on_state, registers_text
 from cpufw_x86.devices import (
     AcpiPm,
     CpuHotplugBlock,
@@ -270,7 +270,10 @@ class PcBoard:
         lines = [f"vCPU {thread.slot.index} died: {reason}"]
         try:
             lines.append(registers_text(thread.vcpu))
-            lines.append(code_text(thread.vcpu, self.ram, failed))
+            if isinstance(exit, ShutdownExit) and is_power_on_state(thread.vcpu):
+                lines.append("KVM reset the registers, as it does on AMD-V: what was there is lost")
+            else:
+                lines.append(code_text(thread.vcpu, self.ram, failed))
         except KvmError as error:
             lines.append(f"its registers cannot be read: {error}")
         self._end(Outcome("died", DIED, "\n".join(lines)))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,8 @@ from guest_programs import (
     cpufw,
     elf,
 )
+
+from cpufw.cli import main
 
 pytestmark = pytest.mark.kvm
 
@@ -320,6 +325,33 @@ def test_gnu_tools_make_guests_of_every_kind(
     assert done.returncode == status(bits)
 
 
+# --- what is refused, each in one sentence (in this process: a new one takes longer) -------
+
+
+class Refusals:
+    """Asks for a run and reads what is said to it."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def expect(self, arguments: Sequence[str | Path], status: int, *words: str) -> None:
+        files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()  # noqa: PTH208
+        assert main(["run", *map(str, arguments)]) == status
+        said = self._capsys.readouterr()
+        assert said.out == ""
+        assert said.err.startswith("cpufw: ")
+        assert said.err.count("\n") == 1, said.err
+        for word in words:
+            assert word in said.err
+        assert len(os.listdir("/proc/self/fd")) == files  # noqa: PTH208
+        assert threading.active_count() == threads
+
+
+@pytest.fixture
+def refusals(capsys: pytest.CaptureFixture[str]) -> Refusals:
+    return Refusals(capsys)
+
+
 # --- images that are none -----------------------------------------------------------------
 
 BAD_ELFS = {
@@ -339,15 +371,15 @@ BAD_ELFS = {
 
 
 @pytest.mark.parametrize("name", BAD_ELFS)
-def test_bad_elf_is_refused_in_one_sentence(name: str, tmp_path: Path) -> None:
+def test_bad_elf_is_refused(name: str, tmp_path: Path, refusals: Refusals) -> None:
     content, words = BAD_ELFS[name]
     image = tmp_path / "bad.elf"
     image.write_bytes(content)
-    done = cpufw("run", *(["--entry-mode", "real"] if name == "for real mode" else []), image)
-    assert_refused(done, 1, str(image), words)
+    mode = ["--entry-mode", "real"] if name == "for real mode" else []
+    refusals.expect([*mode, image], 1, str(image), words)
 
 
-def test_bad_flat_images_are_refused_in_one_sentence(tmp_path: Path) -> None:
+def test_bad_flat_images_are_refused(tmp_path: Path, refusals: Refusals) -> None:
     small = Program().exit(0).write(tmp_path / "small")
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "big").write_bytes(bytes(3 << 20))
@@ -367,16 +399,7 @@ def test_bad_flat_images_are_refused_in_one_sentence(tmp_path: Path) -> None:
         ([small, small], 2, ("unrecognized",)),
     ]
     for arguments, expected, words in cases:
-        assert_refused(cpufw("run", *arguments), expected, *words)
-
-
-def assert_refused(done: subprocess.CompletedProcess[str], expected: int, *words: str) -> None:
-    assert done.returncode == expected, done.stderr
-    assert done.stdout == ""
-    assert done.stderr.startswith("cpufw: ")
-    assert done.stderr.count("\n") == 1, done.stderr
-    for word in words:
-        assert word in done.stderr
+        refusals.expect(arguments, expected, *words)
 
 
 # --- everything else that can be asked for wrongly ----------------------------------------
@@ -420,11 +443,11 @@ def assert_refused(done: subprocess.CompletedProcess[str], expected: int, *words
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_bad_request_is_refused_in_one_sentence(
-    arguments: list[str], expected: int, words: list[str], tmp_path: Path
+def test_bad_request_is_refused(
+    arguments: list[str], expected: int, words: list[str], tmp_path: Path, refusals: Refusals
 ) -> None:
     image = Program().exit(0).write(tmp_path / "guest")
-    assert_refused(cpufw("run", *arguments, image), expected, *words)
+    refusals.expect([*arguments, image], expected, *words)
 
 
 PLACE = "socket-id=0,core-id=1,thread-id=0"
@@ -450,10 +473,9 @@ PLACE = "socket-id=0,core-id=1,thread-id=0"
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
 )
-def test_bad_device_is_refused_in_one_sentence(
-    devices: list[str], expected: int, words: list[str], tmp_path: Path
+def test_bad_device_is_refused(
+    devices: list[str], expected: int, words: list[str], tmp_path: Path, refusals: Refusals
 ) -> None:
     image = Program().exit(0).write(tmp_path / "guest")
     given = [word for device in devices for word in ("--device", device)]
-    done = cpufw("run", "--smp", "1,maxcpus=2", *given, image)
-    assert_refused(done, expected, *words)
+    refusals.expect(["--smp", "1,maxcpus=2", *given, image], expected, *words)

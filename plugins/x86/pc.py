@@ -14,6 +14,7 @@ from cpufw.core.hotplug import Slot
 from cpufw.core.machine import Machine
 from cpufw.errors import AcceleratorError, HotplugError, KvmError, UsageError
 from cpufw.kvm import Exit, InternalErrorExit, ShutdownExit
+from cpufw.kvm.native import lib
 from cpufw_x86.accelerator import X86KvmAccelerator
 from cpufw_x86.cpu import identity_of
 from cpufw_x86.crash import code_text, is_power_on_state, registers_text
@@ -28,6 +29,7 @@ from cpufw_x86.devices import (
 )
 from cpufw_x86.entry import check_entry, enter
 from cpufw_x86.image import EntryMode, Image, load_image
+from cpufw_x86.kvm import X86VCPU
 from cpufw_x86.memory import HOLE_START, GuestRam, check_addressable, parse_size
 from cpufw_x86.vcpu import VcpuPool
 from cpufw_x86.vcpu_thread import VcpuThread
@@ -243,10 +245,18 @@ class PcBoard:
         """Registers and code of each vCPU; call it after `stop`."""
         parts = []
         for slot in self.machine.slots:
-            if slot.cpu is not None:
-                vcpu = slot.cpu.vcpu.vcpu  # type: ignore[attr-defined]
-                parts.append(f"vCPU {slot.index}:\n{registers_text(vcpu)}")
-                parts.append(code_text(vcpu, self.ram))
+            if slot.cpu is None:
+                continue
+            vcpu: X86VCPU = slot.cpu.vcpu.vcpu  # type: ignore[attr-defined]
+            match vcpu.get_mp_state():
+                case lib.KVM_MP_STATE_UNINITIALIZED | lib.KVM_MP_STATE_INIT_RECEIVED:
+                    parts.append(f"vCPU {slot.index}: the guest has not started it")
+                    continue
+                case lib.KVM_MP_STATE_HALTED:
+                    parts.append(f"vCPU {slot.index}: halted")
+                case _:
+                    parts.append(f"vCPU {slot.index}:")
+            parts += [registers_text(vcpu), code_text(vcpu, self.ram)]
         return "\n".join(parts)
 
     def close(self) -> None:

@@ -77,8 +77,8 @@ def run(options: argparse.Namespace, work: Path) -> int:
     for name, content in ending.results.items():
         (results / name).write_bytes(content)
     say(steps.summary())
-    if ending.earlier:
-        say(f"this was the second boot, after one that failed: {ending.earlier}")
+    for number, reason in enumerate(ending.earlier, 1):
+        say(f"boot {number} failed: {reason}")
     return verdict(ending.status, ending.results.get("junit.xml"), results)
 
 

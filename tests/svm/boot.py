@@ -15,6 +15,8 @@ from image import QEMU
 from steps import HostError, say
 
 RESULTS_BYTES = 64 << 20
+BOOTS = 3  # a host that hangs, as TCG's now and then does, is booted again
+SILENCE = 120.0  # seconds without a word from a host whose tests take a few each: it hangs
 PHASE_LINE = re.compile(rb"^svm-host: phase (\w+)", re.MULTILINE)
 
 # `max` has SVM and nested paging, and TCG runs one thread a CPU.
@@ -41,13 +43,13 @@ class Inputs:
 class Ending:
     """How a host ended: `results` by file name, empty when it did not get that far.
 
-    `earlier` is the reason why the boot before this one failed, if there was one.
+    `earlier` are the reasons why the boots before this one failed.
     """
 
     reason: str
     results: dict[str, bytes] = field(default_factory=dict)
     seconds: list[tuple[str, float]] = field(default_factory=list)
-    earlier: str = ""
+    earlier: tuple[str, ...] = ()
 
     @property
     def status(self) -> int | None:
@@ -79,7 +81,8 @@ def boot(inputs: Inputs, work: Path, timeout: float) -> Ending:
     try:
         seconds = follow(process, start, start + timeout)
         if seconds is None:
-            return Ending(f"it did not end within {timeout:.0f} s and was killed")
+            passed = time.monotonic() - start
+            return Ending(f"it was killed after {passed:.0f} s: too long, or silent for too long")
         process.wait()
     finally:
         process.kill()
@@ -93,13 +96,16 @@ def boot(inputs: Inputs, work: Path, timeout: float) -> Ending:
 def follow(
     process: subprocess.Popen[bytes], start: float, deadline: float
 ) -> list[tuple[str, float]] | None:
-    """Copy the console until it closes: how long each phase took, or None at the deadline."""
+    """Copy the console until it closes: how long each phase took.
+
+    None at the deadline, or when nothing comes for `SILENCE` seconds.
+    """
     assert process.stdout is not None
     console = process.stdout.fileno()
     phases: list[tuple[str, float]] = []
     phase, since, line = "boot", start, b""
     while (left := deadline - time.monotonic()) > 0:
-        if not select.select([console], [], [], left)[0]:
+        if not select.select([console], [], [], min(left, SILENCE))[0]:
             break
         text = os.read(console, 1 << 16)
         now = time.monotonic()
@@ -132,16 +138,17 @@ def read_results(disk: Path) -> dict[str, bytes]:
 
 
 def boot_until_it_ends(inputs: Inputs, work: Path, timeout: float) -> Ending:
-    """Boot, and once more if the host itself hung or died: under TCG that happens, rarely."""
-    ending = boot(inputs, work, timeout)
-    if ending.status is None:
-        say(f"THE HOST FAILED: {ending.reason}. Trying once more.")
-        earlier = ending.reason
+    """Boot, up to `BOOTS` times if the host itself hangs or dies."""
+    earlier: list[str] = []
+    while True:
         ending = boot(inputs, work, timeout)
-        ending.earlier = earlier
-    if ending.status is None:
-        raise HostError(f"the host failed twice; the second time {ending.reason}")
-    return ending
+        if ending.status is not None:
+            ending.earlier = tuple(earlier)
+            return ending
+        earlier.append(ending.reason)
+        if len(earlier) == BOOTS:
+            raise HostError(f"the host failed {BOOTS} times; the last time {ending.reason}")
+        say(f"THE HOST FAILED: {ending.reason}. Trying again.")
 
 
 def interactive(command: Sequence[str]) -> int:

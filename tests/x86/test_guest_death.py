@@ -19,6 +19,9 @@ from guest_programs import (
     environment,
 )
 
+from cpufw.cli import main
+from cpufw_x86.kvm import X86KVM
+
 pytestmark = pytest.mark.kvm
 
 DIED, TIMED_OUT = 3, 124
@@ -114,13 +117,18 @@ def test_timeout_tells_where_each_cpu_was(tmp_path: Path) -> None:
     image = Program().raw(SPIN).write(tmp_path / "guest")
     done = cpufw("run", "--smp", "3", "--timeout", "0.5", image)
     assert done.returncode == TIMED_OUT
-    assert [f"vCPU {index}:" in done.stderr for index in range(4)] == [True] * 3 + [False]
+    lines = [line for line in done.stderr.splitlines() if line.startswith("vCPU ")]
+    not_started = "the guest has not started it"
+    assert lines == ["vCPU 0:", f"vCPU 1: {not_started}", f"vCPU 2: {not_started}"]
+    assert done.stderr.count("rip ") == 1
 
 
 def test_halted_guest_is_stopped_too(tmp_path: Path) -> None:
     image = Program().say("zzz").halt().write(tmp_path / "guest")
     done = cpufw("run", "--timeout", "0.5", image)
     assert (done.returncode, done.stdout) == (TIMED_OUT, "zzz")
+    assert "vCPU 0: halted" in done.stderr
+    assert "hlt" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -188,14 +196,18 @@ def read_one_line(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(),
+        env=environment(PYTHONFAULTHANDLER="1"),
     ) as process:
         assert process.stdout is not None
-        assert process.stderr is not None
         line = process.stdout.readline()
         process.stdout.close()
-        stderr = process.stderr.read()
-        return subprocess.CompletedProcess(arguments, process.wait(60), line, stderr)
+        process.stdout = None
+        try:
+            _, stderr = process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)
+            pytest.fail(f"it goes on and on: {process.communicate()[1]}")
+        return subprocess.CompletedProcess(arguments, process.returncode, line, stderr)
 
 
 def complaints(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -322,3 +334,15 @@ def test_no_permission_is_one_clear_sentence(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
     assert "/dev/kvm" in done.stderr
     assert "ermission" in done.stderr
+
+
+def test_a_capability_that_kvm_lacks_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = X86KVM.check_extension
+    monkeypatch.setattr(
+        X86KVM, "check_extension", lambda kvm, cap: 0 if cap == "KVM_CAP_PIT2" else real(kvm, cap)
+    )
+    assert main(["demo"]) == 1
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "cpufw: /dev/kvm lacks KVM_CAP_PIT2, which a PC needs\n")

@@ -10,6 +10,7 @@ from guest_programs import cpufw, demo
 
 from cpufw.core.features import FeatureSet
 from cpufw.framework import Framework
+from cpufw_x86.accelerator import DEFAULT_OFF
 from cpufw_x86.words import feature_words
 
 pytestmark = pytest.mark.kvm
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.kvm
 # What follows from the rest of a CPU that shares its package with another one. Intel SDM vol. 2A,
 # CPUID leaf 1 (HTT); APM vol. 3, E.4.2 (CmpLegacy, and the copies of leaf 1's EDX on AMD).
 HTT, CMP_LEGACY = 1 << 28, 1 << 1
-COPIED_ON_AMD = 0x0183_F3FF
+COPIED_ON_AMD = 0x0183_F3FD  # not vme: no AMD CPU of QEMU 10.0 shows its copy
 
 
 def expected_words(features: FeatureSet, vendor: str, names: Iterable[str]) -> dict[str, str]:
@@ -109,7 +110,7 @@ def test_every_word_is_that_of_the_model(cpu: str, force: bool, framework: Frame
     told = demo("--cpu", f"{cpu},x-force-features=on" if force else cpu)
     model = framework.find_model(cpu).model
     shown = model.table.set(told["requested"])
-    assert model.features <= shown
+    assert model.features.without(model.table.set(DEFAULT_OFF)) <= shown
     if not force:
         unavailable = model.table.set(told["unavailable"])
         assert unavailable <= shown

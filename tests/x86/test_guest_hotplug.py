@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from guest_programs import POWER_PORT, SLEEP_ENABLE, SPIN, Program
 
+from cpufw.core.cpu import CPUState
 from cpufw.core.hotplug import HotplugEvent, HotplugEventKind, SlotState
 from cpufw.core.machine import Machine
 from cpufw.errors import HotplugError, NotFoundError, PropertyError, UsageError
@@ -164,8 +166,10 @@ def test_the_same_slot_a_hundred_times_leaks_nothing(framework: Framework) -> No
         cycle(100)
         assert open_files() == files
         assert threading.active_count() == threads
-        # 100 cycles that kept as little as one page-sized object each would show.
-        assert resident_bytes() - resident < 400 * 1024
+        gc.collect()
+        assert sum(isinstance(each, CPUState) for each in gc.get_objects()) == 1
+        # The allocator's arenas still fill up; 100 stacks or CPUs would be more.
+        assert resident_bytes() - resident < 3 << 20
     assert vcpu_count() == 0
 
 

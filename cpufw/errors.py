@@ -7,6 +7,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+_FEW = 8  # names that a sentence can list
+
+
 class CpufwError(Exception):
     """Something a user can understand and act on; the message is one clear sentence."""
 
@@ -18,16 +21,19 @@ class UsageError(CpufwError):
 class NotFoundError(CpufwError):
     """A name that nothing goes by.
 
-    The message offers the nearest of the `known` names.
+    The message offers the nearest of the `known` names, or all where they are few.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str] = (), hint: str = "") -> None:
         message = f"{kind} '{name}' is not known"
+        known = list(known)
         near = nearest(name, known)
         if near:
             message += "; did you mean " + " or ".join(near) + "?"
         elif hint:
             message += f"; {hint}"
+        elif 0 < len(known) <= _FEW:
+            message += f"; there is {', '.join(sorted(known))}"
         super().__init__(message)
         self.kind, self.name, self.near = kind, name, near
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cpufw.core.features import FeatureSet, FeatureTable
-from cpufw.errors import ModelError, NotFoundError
+from cpufw.errors import ModelError, NotFoundError, UsageError
 
 
 @dataclass(frozen=True)
@@ -111,10 +111,10 @@ class CPURequest:
 
 
 def parse_cpu(text: str) -> CPURequest:
-    """The parts of a `--cpu` string. Raises `ModelError` for a malformed part."""
+    """The parts of a `--cpu` string. Raises `UsageError` for a malformed part."""
     name, *parts = text.split(",")
     if not name:
-        raise ModelError("--cpu: the model's name is empty, expected for example Haswell,+pcid")
+        raise UsageError("--cpu: the model's name is empty, expected for example Haswell,+pcid")
     plus: list[str] = []
     minus: list[str] = []
     properties: dict[str, str] = {}
@@ -129,7 +129,7 @@ def parse_cpu(text: str) -> CPURequest:
         elif part:
             properties[part] = "on"  # as in QEMU, a bare name turns a property on
         else:
-            raise ModelError(f"--cpu: '{text}' has an empty part between commas")
+            raise UsageError(f"--cpu: '{text}' has an empty part between commas")
     return CPURequest(name, tuple(plus), tuple(minus), properties)
 
 

@@ -146,7 +146,8 @@ def build_topology(
 ) -> Topology:
     """The topology for the counts that were `given`, missing ones filled in.
 
-    As in QEMU since 6.2 a missing `cores` takes what is left, then `sockets`, then `threads`.
+    As in QEMU since 6.2 a missing `maxcpus` is `cpus`, and a missing `cores` takes what is left,
+    then `sockets`, then `threads`.
     Raises `TopologyError` where the counts contradict one another or exceed `limit`.
     """
     for name, value in given.items():
@@ -162,7 +163,7 @@ def build_topology(
     for level in levels:
         if level not in fill_order:
             counts[level] = counts[level] or 1
-    total = max_cpus or cpus
+    max_cpus = total = max_cpus or cpus
     if total and missing:
         known_product = prod(count for count in counts.values() if count)
         counts[missing[0]] = max(1, total // known_product)

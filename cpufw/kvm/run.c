@@ -115,6 +115,10 @@ static int serve(struct cpufw_vcpu *vcpu, int number, uint64_t address, int is_w
     }
     if (!vcpu->retry)
         vcpu->next_item = 0;
+    if (vcpu->announce) {
+        vcpu->announce = 0;
+        seen |= CPUFW_DEVICE_READY;
+    }
     if (!seen)
         return SERVED;
     vcpu->exit.code = number;

@@ -72,6 +72,7 @@ struct cpufw_vcpu {
     uint8_t *answer;      /* where the next run puts exit.value, NULL for nowhere */
     int retry;            /* a device was full: finish this access before KVM_RUN */
     uint32_t next_item;   /* of a string access that a device interrupted */
+    int announce;         /* the next access served here also returns OUTPUT_READY */
 
     pthread_mutex_t lock; /* guards the rest */
     int running;

@@ -94,6 +94,13 @@ class VCPU(Handle):
         """Whether a thread is in `run` now."""
         return bool(self._vcpu.running)
 
+    def announce_access(self) -> None:
+        """Make the next access that C serves return `OutputReady` too: the guest runs here.
+
+        Call it while the vCPU does not run.
+        """
+        self._vcpu.announce = 1
+
     @property
     def immediate_exit(self) -> bool:
         """While set, each `run` only finishes the pending access and returns `Interrupted`."""

@@ -54,6 +54,7 @@ class VcpuThread:
     def start(self) -> None:
         """Begin to run soon."""
         self.pooled.has_run = True
+        self.vcpu.announce_access()  # else a guest that only prints would never seem alive
         # threading.Thread.start() would wait until the new thread runs, and the plug with it.
         self._ident = start_new_thread(self._main, ())
 

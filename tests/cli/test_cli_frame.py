@@ -75,7 +75,7 @@ def test_help_fits_the_width_it_is_given() -> None:
         (["show", "Haswell,+avx3"], 1, "avx3"),
         (["show", "Haswell,family=x"], 1, "family=x"),
         (["show", "Haswell,family=-1"], 1, "family=-1"),
-        (["show", ""], 1, "empty"),
+        (["show", ""], 2, "empty"),
         (["show", "Haswell", "--arch", "z80"], 1, "z80"),
         (["show", "host"], 1, "--machine pc"),
         (["show", "Haswell", "--format", "xml"], 2, "yaml"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cpufw.core.features import FeatureSet
 from cpufw.core.model import AliasRule, expand, parse_cpu
-from cpufw.errors import ModelError, NotFoundError
+from cpufw.errors import ModelError, NotFoundError, UsageError
 
 from .lab import CATALOGUE, TABLE, model
 
@@ -65,7 +65,7 @@ def test_minus_wins_as_in_qemu() -> None:
 
 @pytest.mark.parametrize("text", ["", ",+pcid", "Haswell,", "Haswell,,+pcid"])
 def test_a_malformed_request_is_refused(text: str) -> None:
-    with pytest.raises(ModelError, match=r"^--cpu: "):
+    with pytest.raises(UsageError, match=r"^--cpu: "):
         parse_cpu(text)
 
 

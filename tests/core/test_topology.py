@@ -47,6 +47,8 @@ def test_missing_counts_are_filled_as_qemu_does(
         ("4,maxcpus=2", "maxcpus (2) must be at least cpus (4)"),
         ("1,maxcpus=6,sockets=2,cores=2,threads=1", "is 4, which must equal maxcpus (6)"),
         ("1,maxcpus=4,sockets=3", "which must equal maxcpus (4)"),
+        ("2,sockets=3", "is 3, which must equal maxcpus (2)"),
+        ("1,cores=2", "is 2, which must equal maxcpus (1)"),
         ("0", "cpus=0 must be at least 1"),
         ("1,maxcpus=0", "maxcpus=0 must be at least 1"),
         ("1,cores=0", "cores=0 must be at least 1"),

@@ -13,17 +13,29 @@ import shutil
 import signal
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from xml.etree import ElementTree
 
-from boot import Inputs, boot_until_it_ends, interactive, qemu_command
+from boot import Ending, Inputs, boot_until_it_ends, interactive, qemu_command
 from cache import cache_folder
 from image import prepare
-from payload import build_wheel, host_python, pack_project, pytest_plugins, site_packages
+from payload import (
+    build_wheel,
+    host_python,
+    kvm_test_modules,
+    pack_project,
+    pack_start,
+    pytest_plugins,
+    site_packages,
+)
 from steps import HostError, Steps, say
 
 NO_TESTS_RAN = 5  # pytest's exit status for it
 CANNOT_RUN = 125  # none of pytest's
+
+SHARDS, AT_ONCE = 8, 2
 
 # A hung test is named by its traceback before the time limit ends everything.
 FAULTHANDLER_SECONDS = 120
@@ -46,8 +58,8 @@ def pytest_command(arguments: list[str]) -> list[str]:
     ]
 
 
-def gather(steps: Steps, work: Path, command: list[str], memory: int) -> Inputs:
-    """Everything a boot needs, built or from the cache."""
+def gather(steps: Steps, work: Path) -> Path:
+    """An initramfs with everything but what to start, built or from the cache."""
     python = host_python()
     with steps.timed("image"):
         image = prepare(python)
@@ -56,44 +68,88 @@ def gather(steps: Steps, work: Path, command: list[str], memory: int) -> Inputs:
     with steps.timed("wheel"):
         wheel = build_wheel(python, work)
     with steps.timed("pack"):
-        project, initrd = work / "project.cpio", work / "initrd.cpio"
-        pack_project(python, wheel, command, project)
-        with initrd.open("wb") as joined:
+        project, common = work / "project.cpio", work / "common.cpio"
+        pack_project(python, wheel, project)
+        with common.open("wb") as joined:
             for archive in (image / "base.cpio", site, project):
                 joined.write(archive.read_bytes())
-    return Inputs(image / "vmlinux", initrd, memory)
+        shutil.copyfile(image / "vmlinux", work / "vmlinux")
+    return common
+
+
+def inputs_for(command: list[str], common: Path, work: Path, memory: int) -> Inputs:
+    """What one boot needs to run `command`."""
+    start, initrd = work / "start.cpio", work / "initrd.cpio"
+    pack_start(command, start)
+    initrd.write_bytes(common.read_bytes() + start.read_bytes())
+    return Inputs(common.parent / "vmlinux", initrd, memory)
+
+
+def shards(arguments: list[str]) -> list[list[str]]:
+    """The pytest arguments of each boot: `arguments` alone, or every module dealt out.
+
+    Short boots lose little when a host hangs, and `AT_ONCE` of them run beside one another.
+    """
+    if arguments:
+        return [arguments]
+    hands: list[list[str]] = [[] for _ in range(SHARDS)]
+    for number, module in enumerate(kvm_test_modules()):
+        turn, place = divmod(number, SHARDS)
+        hands[place if turn % 2 == 0 else -1 - place].append(str(module))
+    return [hand for hand in hands if hand]
 
 
 def run(options: argparse.Namespace, work: Path) -> int:
-    """Run the tests: pytest's exit status."""
+    """Run the tests: pytest's exit status, the first that is not 0."""
     steps = Steps()
     results = cache_folder() / "results"
     shutil.rmtree(results, ignore_errors=True)  # a run that fails must not show an older report
-    inputs = gather(steps, work, pytest_command(options.pytest_arguments), options.memory)
-    with steps.timed("host"):
-        ending = boot_until_it_ends(inputs, work, options.timeout)
-    steps.seconds += [(f"host {phase}", seconds) for phase, seconds in ending.seconds]
-    results.mkdir(parents=True, exist_ok=True)
-    for name, content in ending.results.items():
-        (results / name).write_bytes(content)
+    results.mkdir(parents=True)
+    common = gather(steps, work)
+    hands = shards(options.pytest_arguments)
+
+    def one(number: int) -> Ending:
+        folder = work / f"shard-{number}"
+        folder.mkdir()
+        inputs = inputs_for(pytest_command(hands[number]), common, folder, options.memory)
+        console = sys.stdout.buffer if len(hands) == 1 else BytesIO()
+        try:
+            return boot_until_it_ends(inputs, folder, options.timeout, console)
+        finally:
+            if isinstance(console, BytesIO):
+                sys.stdout.buffer.write(console.getvalue())
+                sys.stdout.buffer.flush()
+            shutil.rmtree(folder)
+
+    with steps.timed("hosts"), ThreadPoolExecutor(AT_ONCE) as pool:
+        endings = list(pool.map(one, range(len(hands))))
+    for number, ending in enumerate(endings):
+        for name, content in ending.results.items():
+            (results / f"{number}-{name}").write_bytes(content)
+        for reason in ending.earlier:
+            say(f"shard {number} was booted again: {reason}")
     say(steps.summary())
-    for number, reason in enumerate(ending.earlier, 1):
-        say(f"boot {number} failed: {reason}")
-    return verdict(ending.status, ending.results.get("junit.xml"), results)
+    return verdict(endings, results)
 
 
-def verdict(status: int | None, junit: bytes | None, results: Path) -> int:
+def verdict(endings: list[Ending], results: Path) -> int:
     """Say how many tests ran, and turn a run of none into a failure."""
-    if status is None or junit is None:
-        raise HostError(f"pytest ended with status {status} and wrote no report")
-    suites = list(ElementTree.fromstring(junit).iter("testsuite"))
+    suites = []
+    status = 0
+    for ending in endings:
+        report = ending.results.get("junit.xml")
+        if report is None:
+            raise HostError(f"pytest ended with status {ending.status} and wrote no report")
+        suites += list(ElementTree.fromstring(report).iter("testsuite"))
+        if ending.status != NO_TESTS_RAN:  # a module may have only tests for other hosts
+            status = status or ending.status or 0
 
     def total(kind: str) -> int:
         return sum(int(suite.get(kind, "0")) for suite in suites)
 
     skipped, failed = total("skipped"), total("failures") + total("errors")
     ran = total("tests") - skipped
-    say(f"the report is in {results}")
+    say(f"the reports are in {results}")
     say(f"{ran} tests ran in the AMD-V host: {failed} failed; {skipped} skipped; status {status}")
     return NO_TESTS_RAN if ran == 0 and status == 0 else status
 
@@ -101,7 +157,8 @@ def verdict(status: int | None, junit: bytes | None, results: Path) -> int:
 def shell(options: argparse.Namespace, work: Path) -> int:
     """A prompt inside, with the project installed; Ctrl-A X ends QEMU."""
     say("Ctrl-A X leaves; the tests are in /project")
-    inputs = gather(Steps(), work, ["setsid", "cttyhack", "sh"], options.memory)
+    common = gather(Steps(), work)
+    inputs = inputs_for(["setsid", "cttyhack", "sh"], common, work, options.memory)
     return interactive(qemu_command(inputs, "mon:stdio"))
 
 

@@ -134,8 +134,24 @@ def not_for_the_host(where: str, names: list[str]) -> set[str]:
     return GENERATED(where, names) | without_kvm
 
 
-def pack_project(python: Path, wheel: Path, command: list[str], archive: Path) -> None:
-    """An archive with the wheel, installed, and /project: the tests, and `start`: `command`."""
+def kvm_test_modules() -> list[Path]:
+    """The test modules that speak of kvm, relative to the project, largest first."""
+    modules = [path for path in (PROJECT / "tests").rglob("test_*.py") if "kvm" in path.read_text()]
+    modules.sort(key=lambda path: path.stat().st_size, reverse=True)
+    return [path.relative_to(PROJECT) for path in modules]
+
+
+def pack_start(command: list[str], archive: Path) -> None:
+    """An archive with /project/start, which runs `command`."""
+    with tempfile.TemporaryDirectory(prefix="svm-host-") as temporary:
+        project = Path(temporary) / "project"
+        project.mkdir()
+        (project / "start").write_text(shlex.join(command) + "\n")
+        write_cpio(Path(temporary), archive)
+
+
+def pack_project(python: Path, wheel: Path, archive: Path) -> None:
+    """An archive with the wheel, installed, and the tests in /project."""
     with tempfile.TemporaryDirectory(prefix="svm-host-") as temporary:
         root = Path(temporary)
         pip_install(python, root, "unpacking the wheel", "--no-deps", wheel)
@@ -147,5 +163,4 @@ def pack_project(python: Path, wheel: Path, command: list[str], archive: Path) -
                 shutil.copytree(path, project / name, ignore=not_for_the_host)
             elif path.is_file():
                 shutil.copyfile(path, project / name)
-        (project / "start").write_text(shlex.join(command) + "\n")
         write_cpio(root, archive)

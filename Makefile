@@ -5,12 +5,12 @@ VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-all lint format clean
+.PHONY: help demo test test-all lint format clean
 
 help:
 	@echo 'make demo      run the demonstration guest and hot-plug a CPU into it'
 	@echo 'make test      run the tests'
-	@echo 'make test-all  run the slow tests too, and the KVM tests on an ordinary host'
+	@echo 'make test-all  run the tests, and the KVM tests on an ordinary host too'
 	@echo 'make test-svm  run the KVM tests on an ordinary AMD-V host under QEMU TCG'
 	@echo 'make bench     measure against QEMU and plain C'
 	@echo 'make lint      ruff, mypy, import-linter'
@@ -30,12 +30,9 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/cpufw demo
 
 test: $(VENV)/.installed
-	$(PYTHON) -m pytest -m 'not slow' $(ARGS)
+	$(PYTHON) -m pytest $(ARGS)
 
-test-slow: $(VENV)/.installed
-	$(PYTHON) -m pytest -m slow $(ARGS)
-
-test-all: test-slow test-svm test
+test-all: test-svm test
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .

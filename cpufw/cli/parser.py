@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Action, ArgumentParser, HelpFormatter, RawDescriptionHelpFormatter
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from cpufw.cli import COMMANDS, builtin, plugin_commands
 from cpufw.command import Command
@@ -53,27 +53,24 @@ def build_parser() -> ArgumentParser:
     for command in (*map(builtin, COMMANDS), *plugin_commands()):
         if command.name in subparsers.choices:
             continue  # as on the command line, where built-in commands go first
-        each = subparsers.add_parser(
-            command.name,
-            help=command.summary,
-            description=command.summary,
-            formatter_class=formatter,
-            allow_abbrev=False,
-        )
+        each = subparsers.add_parser(command.name, help=command.summary, **_manner(command))
         _add_options(each, command)
     return parser
 
 
 def command_parser(command: Command) -> ArgumentParser:
     """The parser of one subcommand's arguments."""
-    parser = _Parser(
-        f"cpufw {command.name}",
-        description=command.summary,
-        formatter_class=formatter,
-        allow_abbrev=False,
-    )
+    parser = _Parser(f"cpufw {command.name}", **_manner(command))
     _add_options(parser, command)
     return parser
+
+
+def _manner(command: Command) -> dict[str, Any]:
+    return {
+        "description": command.summary,
+        "formatter_class": formatter,
+        "allow_abbrev": False,
+    }
 
 
 def formatter(prog: str) -> HelpFormatter:

@@ -28,7 +28,26 @@ def constant(name: int | str) -> int:
     return value
 
 
-class Handle:
+class Closing:
+    """What `with` closes at the end of its block."""
+
+    def close(self) -> None:
+        """Give back what is held; does nothing the second time."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Handle(Closing):
     """An open KVM file descriptor, closed by `close` or `with`."""
 
     _fd = -1  # also when __init__ fails before it opens anything
@@ -72,17 +91,6 @@ class Handle:
 
     def _closed_error(self, ioctl: str = "") -> KvmError:
         return KvmError(f"{self.name} is closed", ioctl)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         state = "closed" if self._fd < 0 else f"fd {self._fd}"

@@ -6,15 +6,11 @@ import mmap
 
 from cpufw.errors import KvmError
 
+from .handle import Closing
 from .native import ffi, lib
 
-TYPE_CHECKING = False  # importing typing would take longer than the whole package
-if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
 
-
-class GuestMemory:
+class GuestMemory(Closing):
     """`size` bytes of zeroed anonymous memory; pages take up room when first written.
 
     Offsets count from the start of this memory, whatever guest-physical address it is put at.
@@ -68,17 +64,6 @@ class GuestMemory:
             raise KvmError(
                 f"{length:#x} bytes at {offset:#x} are not inside guest memory of {self.size:#x}"
             )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __len__(self) -> int:
         return self.size

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cpufw.core.cpu import CPUState
-from cpufw.core.features import FeatureSet
+from cpufw.core.features import FeatureSet, FeatureTable
 from cpufw.core.model import Expansion
 from cpufw.core.qom import Property
 from cpufw.core.topology import Topology
@@ -74,10 +74,10 @@ class X86CPU(CPUState):
     def _synthesise(self) -> None:
         assert self.expansion is not None
         slot_id = self.slot.id if self.slot is not None else self.topology.slot(0)
-        identity = identity_of(
-            self.expansion, self._offered(self.expansion.features), self.topology
-        )
+        features = self._offered(self.expansion.features)
+        identity = identity_of(self.expansion, features, self.topology)
         self.cpuid = synthesise(identity, self.topology, slot_id)
+        self._shown = _shown_features(identity, self.topology, features.table)
         self._feature_msrs = {
             int(word.removeprefix("MSR."), 16): value
             for word, value in identity.words.items()
@@ -101,7 +101,7 @@ class X86CPU(CPUState):
         pooled = board.pool.take(self.arch_id)
         try:
             seen = words.decode(pooled.configure(self.cpuid, self._feature_msrs))
-            self.extra = seen - words.decode(self.cpuid.words()) - features
+            self.extra = seen - self._shown - features
         except BaseException:
             board.pool.park(pooled)
             raise
@@ -147,6 +147,12 @@ def identity_of(expansion: Expansion, features: FeatureSet, topology: Topology) 
         avx10_version=values.get("avx10-version", 0),
         kvm=values.get("kvm", True),
     )
+
+
+@lru_cache(maxsize=32)  # the CPUs of a machine differ only in ids, which are no features
+def _shown_features(identity: CpuIdentity, topology: Topology, table: FeatureTable) -> FeatureSet:
+    """The features that the CPUID of such a CPU shows, those that follow from others included."""
+    return feature_words(table).decode(synthesise(identity, topology, topology.slot(0)).words())
 
 
 def default_phys_bits(features: FeatureSet) -> int:

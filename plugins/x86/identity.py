@@ -11,7 +11,6 @@ from cpufw_x86.caches import Cache
 
 INTEL = "GenuineIntel"
 AMD = "AuthenticAMD"
-HYGON = "HygonGenuine"
 CENTAUR = "CentaurHauls"
 SHANGHAI = "  Shanghai  "
 

@@ -75,51 +75,39 @@ class DescriptorTable(Struct):
     limit: int
 
 
-class Sregs(Struct):
+class SpecialRegisters(Struct):
+    """What both structs of segment, control and descriptor-table registers hold."""
+
+    cs: Segment
+    ds: Segment
+    es: Segment
+    fs: Segment
+    gs: Segment
+    ss: Segment
+    tr: Segment
+    ldt: Segment
+    gdt: DescriptorTable
+    idt: DescriptorTable
+    cr0: int
+    cr2: int
+    cr3: int
+    cr4: int
+    cr8: int
+    efer: int
+    apic_base: int
+
+
+class Sregs(SpecialRegisters):
     """Segment, control and descriptor-table registers (KVM_GET_SREGS)."""
 
     c_name = "kvm_sregs"
-    cs: Segment
-    ds: Segment
-    es: Segment
-    fs: Segment
-    gs: Segment
-    ss: Segment
-    tr: Segment
-    ldt: Segment
-    gdt: DescriptorTable
-    idt: DescriptorTable
-    cr0: int
-    cr2: int
-    cr3: int
-    cr4: int
-    cr8: int
-    efer: int
-    apic_base: int
     interrupt_bitmap: Sequence[int]
 
 
-class Sregs2(Struct):
+class Sregs2(SpecialRegisters):
     """As Sregs, with the PDPTEs instead of the pending interrupt (KVM_GET_SREGS2)."""
 
     c_name = "kvm_sregs2"
-    cs: Segment
-    ds: Segment
-    es: Segment
-    fs: Segment
-    gs: Segment
-    ss: Segment
-    tr: Segment
-    ldt: Segment
-    gdt: DescriptorTable
-    idt: DescriptorTable
-    cr0: int
-    cr2: int
-    cr3: int
-    cr4: int
-    cr8: int
-    efer: int
-    apic_base: int
     flags: int
     pdptrs: Sequence[int]
 

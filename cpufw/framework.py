@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from cpufw.definitions.index import Row
     from cpufw.definitions.stamp import Signature
 
+DEFAULT_ACCEL = "default"
+"""The accelerators that the machine type names."""
+
 
 class Framework:
     """Everything cpufw knows: architectures, models, machine types, accelerators.
@@ -301,22 +304,31 @@ class Framework:
         machine: str = "pc",
         cpu: str | None = None,
         smp: str | Topology = "1",
-        accel: str | Accelerator | None = "kvm",
+        accel: str | Accelerator | None = DEFAULT_ACCEL,
+        arch: str | None = None,
         **options: Any,
     ) -> Machine:
         """A machine with its boot CPUs realized, not yet started.
 
         `cpu` is a `--cpu` string (`Haswell,+pcid,-avx,stepping=3`), `smp` a `-smp` string or a
-        topology, `accel` names an accelerator, is an opened one, or None for none; `options` are
-        the machine type's own. Raises what its parts raise; nothing stays open then.
+        topology, `accel` names an accelerator, is an opened one, or None for none; without it the
+        machine type decides. `arch` is the architecture of a machine `none`, if several have the
+        model. `options` are the machine type's own. Raises what its parts raise; nothing stays
+        open then.
         """
         request = parse_cpu(cpu) if cpu is not None else None
         if machine == "none":
             if request is None:
                 raise CpufwError("machine type none needs a CPU model: cpu='Haswell'")
-            cpu_class = self.find_model(request.model)
+            cpu_class = self.find_model(request.model, arch)
             kind = MachineType(
-                "none", cpu_class.arch, "CPUs and nothing else", request.model, 4096, BareBoard
+                "none",
+                cpu_class.arch,
+                "CPUs and nothing else",
+                request.model,
+                4096,
+                BareBoard,
+                accel=None,
             )
             accel = None
         else:
@@ -326,6 +338,7 @@ class Framework:
         levels = cpu_class.architecture.levels
         topology = parse_smp(smp, levels, kind.max_cpus) if isinstance(smp, str) else smp
         properties = request.settings()
+        accel = kind.accel if accel == DEFAULT_ACCEL else accel
         opened = self.open_accelerator(kind.arch, accel) if isinstance(accel, str) else accel
         try:
             built = Machine(

@@ -43,7 +43,7 @@ def run(options: Namespace) -> int:
         require_static(model)
         expansion = cpu.expand()
     else:
-        with framework.machine(options.machine, cpu=options.model) as machine:
+        with framework.machine(options.machine, cpu=options.model, arch=options.arch) as machine:
             boot = machine.slots[0].cpu
             assert boot is not None
             assert boot.expansion is not None

@@ -12,6 +12,7 @@ from cpufw.core.topology import SlotId, Topology, TopologyLevel
 
 if TYPE_CHECKING:
     from cpufw.core.accel import Accelerator
+    from cpufw.core.algebra import ModelRules
     from cpufw.core.board import Board
     from cpufw.core.cpu import CPUState
     from cpufw.core.machine import Machine
@@ -23,7 +24,8 @@ class Architecture:
 
     `cpu_base` returns the abstract `CPUState` subclass that every model's class extends; it is
     called when the first class is built, so that naming models costs no import. `arch_id` gives
-    the architecture's own id of a slot (the APIC id on x86).
+    the architecture's own id of a slot (the APIC id on x86). `rules` returns how identities of
+    this architecture compare; without it only equal identities do.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Architecture:
     cpu_base: Callable[[], type[CPUState]]
     levels: Sequence[TopologyLevel]
     arch_id: Callable[[Topology, SlotId], int]
+    rules: Callable[[], ModelRules] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,9 @@ class CompatProperty:
 class MachineType:
     """A kind of machine: what surrounds the CPUs, and how names and properties read there.
 
-    `demo` are the board options that run the demonstration guest, if there is one.
+    `accel` names the accelerators tried when the user names none (`"kvm"`); None for a machine
+    type that only describes CPUs. `demo` are the board options that run the demonstration guest,
+    if there is one. `can_unplug` is whether its guests can give a CPU back.
     """
 
     name: str
@@ -74,3 +79,5 @@ class MachineType:
     alias_rule: AliasRule = AliasRule.FIRST
     compat: Sequence[CompatProperty] = ()
     demo: Mapping[str, Any] | None = None
+    accel: str | None = "kvm"
+    can_unplug: bool = True

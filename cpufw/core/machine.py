@@ -254,6 +254,8 @@ class Machine(Object):
 
     def request_unplug(self, slot: Slot) -> None:
         """Ask the guest to give up the CPU of `slot`. A request may be repeated."""
+        if not self.machine_type.can_unplug:
+            raise HotplugError(f"machine type {self.machine_type.name} cannot unplug CPUs")
         with self.hotplug.lock:
             before = slot.state
             self.hotplug.advance(slot, HotplugEventKind.UNPLUG_REQUESTED)

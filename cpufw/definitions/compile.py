@@ -21,7 +21,7 @@ from cpufw.errors import DefinitionError
 # What every kind of model shares; all other keys are the architecture's identity values.
 _GENERIC = {
     "kind", "name", "description", "source", "deprecated", "dynamic", "static", "arch",
-    "features", "with", "versions", "base", "add", "remove", "version", "alias",
+    "features", "with", "versions", "base", "add", "remove", "version", "alias", "aliases",
 }  # fmt: skip
 
 _NEEDED = {"features": ("arch", "models", "features"), "model": ("name", "description")}
@@ -134,11 +134,12 @@ class _Compiler:
     # --- features ------------------------------------------------------------------------
 
     def _features(self, document: Document) -> None:
-        name = document.data["arch"]
-        if name in self.archs or name in self.base:
-            self._report(document, f"the features of {name} are defined already", ["arch"])
-        else:
-            self.archs[name], self.tables[name] = compile_features(document, self._report)
+        names = document.data["arch"]
+        for name in [names] if isinstance(names, str) else names:
+            if name in self.archs or name in self.base:
+                self._report(document, f"the features of {name} are defined already", ["arch"])
+            else:
+                self.archs[name], self.tables[name] = compile_features(document, name, self._report)
 
     # --- models --------------------------------------------------------------------------
 
@@ -204,6 +205,9 @@ class _Compiler:
         versions = data.get("versions", [])
         first["alias_of"] = f"{data['name']}-v1" if versions else None
         self._add(document, arch, data["name"], first, ["name"])
+        for index, alias in enumerate(data.get("aliases", ())):
+            record = {**first, "alias_of": data["name"]}
+            self._add(document, arch, alias, record, ["aliases", index])
         for index, delta in enumerate(versions):
             self._version(document, arch, index, delta, (identity, features, companions), shared)
 
@@ -279,6 +283,7 @@ class _Compiler:
         for family, document in self.waiting.items():
             versions = document.data.get("versions", ())
             names = {version.get("alias") for version in versions}
+            names |= set(document.data.get("aliases", ()))
             names |= {f"{family}-v{version['version']}" for version in versions}
             if name == family or name in names:
                 return document

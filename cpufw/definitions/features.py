@@ -13,17 +13,21 @@ from cpufw.errors import ModelError, nearest
 Report = Callable[[Document, str, Sequence[Step]], None]
 
 
-def compile_features(document: Document, report: Report) -> tuple[CompiledArch, FeatureTable]:
-    """The architecture that a features file defines, without models.
+def compile_features(
+    document: Document, name: str, report: Report
+) -> tuple[CompiledArch, FeatureTable]:
+    """The architecture `name` as a features file defines it, without models.
 
     Violations go to `report`; the table then leaves out requirements that make no sense, so that
     models can still be checked against it.
     """
     data = document.data
-    name, entries = data["arch"], data["features"]
+    entries = data["features"]
     _check_names_and_bits(document, entries, report)
     sensible = _check_requirements(document, entries, report)
     suffix = data.get("type-suffix", f"{name}-cpu")
+    if isinstance(suffix, dict):
+        suffix = suffix.get(name, f"{name}-cpu")
     arch = CompiledArch(name, suffix, data["models"], sensible)
     table = arch.table()
     try:

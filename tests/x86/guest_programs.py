@@ -18,6 +18,11 @@ SLEEP_ENABLE = 1 << 13  # S5 is sleep type 0 on this machine
 NO_RAM_HERE = 0xD000_0000
 
 SPIN = b"\xeb\xfe"
+
+# What "at once" may take, in seconds. A host that is itself emulated is not slow all of the time,
+# but now and then by seconds.
+AT_ONCE = 20.0 if "QEMU TCG CPU" in Path("/proc/cpuinfo").read_text() else 1.0
+
 # Adds up to 6 in 16-bit, 7 in 32-bit and 3 in 64-bit code: 48 is dec or REX.W, 66 makes an
 # operand of mov two or four bytes long.
 MODE_NUMBER = bytes.fromhex("31c0 48 90 66b90200b103 2404 00c8")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guest_programs import POWER_PORT, SLEEP_ENABLE, SPIN, Program
+from guest_programs import AT_ONCE, POWER_PORT, SLEEP_ENABLE, SPIN, Program
 
 from cpufw.core.cpu import CPUState
 from cpufw.core.hotplug import HotplugEvent, HotplugEventKind, SlotState
@@ -274,7 +274,7 @@ def test_request_to_a_guest_that_never_answers_stays_and_can_be_repeated(
         guest.wait_for("deaf")
         started = time.monotonic()
         guest.add(1)
-        assert time.monotonic() - started < 1, "a spinning guest held up the plug"
+        assert time.monotonic() - started < AT_ONCE, "a spinning guest held up the plug"
         assert guest.state(1) is SlotState.PRESENT
         for count in (1, 2, 3):
             guest.machine.device_del("cpu1")

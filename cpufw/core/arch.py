@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,11 @@ class Architecture:
     levels: Sequence[TopologyLevel]
     arch_id: Callable[[Topology, SlotId], int]
     rules: Callable[[], ModelRules] | None = None
+
+    @cached_property
+    def place_names(self) -> frozenset[str]:
+        """The properties that say where a CPU stands: `socket-id` and the like."""
+        return frozenset(level.id_name for level in self.levels)
 
 
 @dataclass(frozen=True)

@@ -216,7 +216,7 @@ class CPUState(Object, metaclass=CPUClass):
         """`expand`, worked out once for all CPUs of `machine` that were given the same."""
         if machine is None:
             return self.expand()
-        place = {level.id_name for level in self.architecture.levels}
+        place = self.architecture.place_names
         given = frozenset(item for item in self._values.items() if item[0] not in place)
         found = machine.expansions.get((type(self), given))
         if found is None:

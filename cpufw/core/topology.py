@@ -67,6 +67,13 @@ class Topology:
     counts: tuple[tuple[TopologyLevel, int], ...]
     cpus: int
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.counts, self.cpus))
+
     @cached_property
     def levels(self) -> tuple[TopologyLevel, ...]:
         """The levels this topology distinguishes, outermost first."""

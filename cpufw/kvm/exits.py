@@ -169,12 +169,15 @@ class Interrupted(Exit):
 
 
 class OutputReady(Exit):
-    """`uart` holds output worth collecting now; comes again until it is drained."""
+    """`uart` holds output worth collecting now; comes again until it is drained.
+
+    None where `VCPU.announce_access` asked for it and another device was touched.
+    """
 
     __slots__ = ("uart",)
     __match_args__ = ("uart",)
 
-    def __init__(self, uart: Uart16550) -> None:
+    def __init__(self, uart: Uart16550 | None) -> None:
         self.uart = uart
 
 

@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { SERVED = -0x10000 }; /* outside the range of -errno */
+enum { SERVED = -0x10000, NOT_SERVED = -0x10001 }; /* outside the range of -errno */
 
 /* ---- the kick signal ---- */
 
@@ -94,7 +94,8 @@ static int find_region(const struct cpufw_bus *bus, int space, uint64_t address,
     return -1;
 }
 
-/* Serves the items of one access; after a full device it goes on where it stopped. */
+/* Serves the items of one access; after a full device it goes on where it stopped. NOT_SERVED
+ * leaves the items from `next_item` on to Python. */
 static int serve(struct cpufw_vcpu *vcpu, int number, uint64_t address, int is_write,
                  unsigned size, uint32_t count, uint8_t *data)
 {
@@ -107,6 +108,8 @@ static int serve(struct cpufw_vcpu *vcpu, int number, uint64_t address, int is_w
         uint8_t *item = data + (size_t)vcpu->next_item * size;
         seen |= is_write ? region->ops->write(region->device, offset, size, item)
                          : region->ops->read(region->device, offset, size, item);
+        if (seen & CPUFW_DEVICE_PASS)
+            return NOT_SERVED;
         if (seen & CPUFW_DEVICE_FULL) {
             vcpu->retry = 1;
             break;
@@ -134,17 +137,24 @@ static int on_pio(struct cpufw_vcpu *vcpu)
     uint8_t *data = (uint8_t *)run + run->io.data_offset;
     int is_write = run->io.direction == KVM_EXIT_IO_OUT;
     int region = find_region(vcpu->bus, CPUFW_SPACE_PIO, run->io.port, run->io.size);
+    uint32_t count = run->io.count;
 
-    if (region >= 0)
-        return serve(vcpu, region, run->io.port, is_write, run->io.size, run->io.count, data);
+    if (region >= 0) {
+        int served = serve(vcpu, region, run->io.port, is_write, run->io.size, count, data);
+        if (served != NOT_SERVED)
+            return served;
+        count -= vcpu->next_item;
+        data += (size_t)vcpu->next_item * run->io.size;
+        vcpu->next_item = 0;
+    }
     exit->is_write = is_write;
     exit->port = run->io.port;
     exit->size = run->io.size;
-    exit->count = run->io.count;
+    exit->count = count;
     exit->data = data;
     if (is_write)
         exit->value = load(data, run->io.size);
-    else if (run->io.count == 1)
+    else if (count == 1)
         vcpu->answer = data;
     return KVM_EXIT_IO;
 }
@@ -156,8 +166,12 @@ static int on_mmio(struct cpufw_vcpu *vcpu)
     uint64_t address = run->mmio.phys_addr;
     int region = find_region(vcpu->bus, CPUFW_SPACE_MMIO, address, run->mmio.len);
 
-    if (region >= 0)
-        return serve(vcpu, region, address, run->mmio.is_write, run->mmio.len, 1, run->mmio.data);
+    if (region >= 0) {
+        int served =
+            serve(vcpu, region, address, run->mmio.is_write, run->mmio.len, 1, run->mmio.data);
+        if (served != NOT_SERVED)
+            return served;
+    }
     exit->is_write = run->mmio.is_write;
     exit->address = address;
     exit->size = run->mmio.len;

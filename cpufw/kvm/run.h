@@ -12,6 +12,7 @@ enum {
     CPUFW_DEVICE_DONE = 0,
     CPUFW_DEVICE_READY = 1, /* done, and Python should now collect the output */
     CPUFW_DEVICE_FULL = 2,  /* not done: Python must collect first, then try again */
+    CPUFW_DEVICE_PASS = 4,  /* not done, a write only: Python serves it, as an exit */
 };
 
 struct cpufw_device_ops {

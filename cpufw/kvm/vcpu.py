@@ -156,7 +156,7 @@ class VCPU(Handle):
             case lib.CPUFW_EXIT_INTERRUPTED:
                 return Interrupted(bool(data.kicked))
             case lib.CPUFW_EXIT_OUTPUT_READY:
-                return OutputReady(self.vm._uarts[data.code])
+                return OutputReady(self.vm._uarts.get(data.code))
             case lib.KVM_EXIT_HLT:
                 return HltExit()
             case lib.KVM_EXIT_SHUTDOWN:

@@ -152,15 +152,35 @@ class VM(Handle):
         uart = Uart16550()
         space = lib.CPUFW_SPACE_MMIO if mmio else lib.CPUFW_SPACE_PIO
         number = lib.cpufw_uart_attach(uart._device, self._bus, space, base)
+        self._check_region(number, f"UART at {base:#x}")
+        self._uarts[number] = uart
+        return uart
+
+    def add_port_device(self, ports: range, ops: int, device: int) -> None:
+        """Serve `ports` in the C loop with an architecture's own device.
+
+        `ops` is the address of its `struct cpufw_device_ops` (run.h), `device` that of its state;
+        both must stay as long as the VM. Raises KvmError.
+        """
+        number = lib.cpufw_bus_add(
+            self._bus,
+            lib.CPUFW_SPACE_PIO,
+            ports.start,
+            len(ports),
+            ffi.cast("struct cpufw_device_ops *", ops),
+            ffi.cast("void *", device),
+        )
+        self._check_region(number, f"device at port {ports.start:#x}")
+
+    @staticmethod
+    def _check_region(number: int, name: str) -> None:
         if number < 0:
             reason = (
                 f"the VM has {lib.CPUFW_MAX_REGIONS} devices already"
                 if number == -errno.ENOSPC
                 else "another device is there"
             )
-            raise KvmError(f"no UART at {base:#x}: {reason}")
-        self._uarts[number] = uart
-        return uart
+            raise KvmError(f"no {name}: {reason}")
 
     def close(self) -> None:
         """Close the vCPUs and the VM; does nothing the second time. The memory stays open."""

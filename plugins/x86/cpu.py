@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cpufw.core.cpu import CPUState
-from cpufw.core.features import FeatureSet, FeatureTable
+from cpufw.core.features import FeatureSet
 from cpufw.core.model import Expansion
 from cpufw.core.qom import Property
 from cpufw.core.topology import Topology
@@ -15,10 +15,11 @@ from cpufw_x86.caches import Cache
 from cpufw_x86.cpuid import CpuidTable
 from cpufw_x86.cpuid_words import minimum_levels
 from cpufw_x86.identity import VENDOR_LENGTH, CpuIdentity
-from cpufw_x86.synthesis import synthesise
+from cpufw_x86.synthesis import CpuidTemplate
 from cpufw_x86.words import feature_words
 
 if TYPE_CHECKING:
+    from cpufw.core.accel import Accelerator
     from cpufw_x86.pc import PcBoard
     from cpufw_x86.vcpu import PooledVcpu
 
@@ -73,23 +74,13 @@ class X86CPU(CPUState):
 
     def _synthesise(self) -> None:
         assert self.expansion is not None
-        slot_id = self.slot.id if self.slot is not None else self.topology.slot(0)
-        features = self._offered(self.expansion.features)
-        identity = identity_of(self.expansion, features, self.topology)
-        self.cpuid = synthesise(identity, self.topology, slot_id)
-        self._shown = _shown_features(identity, self.topology, features.table)
-        self._feature_msrs = {
-            int(word.removeprefix("MSR."), 16): value
-            for word, value in identity.words.items()
-            if word.startswith("MSR.")
-        }
-
-    def _offered(self, features: FeatureSet) -> FeatureSet:
-        """What of `features` the guest is shown: no more than the accelerator supports."""
         accelerator = self.machine.accelerator if self.machine is not None else None
-        if accelerator is None or self.get("x-force-features"):
-            return features
-        return features & accelerator.supported_features(features.table)
+        self._blueprint = _blueprint(
+            self.expansion,
+            self.topology,
+            accelerator,  # type: ignore[arg-type]  # mypy takes protocols for unhashable
+        )
+        self.cpuid = self._blueprint.template.for_apic_id(self.arch_id)
 
     def _accelerate(self) -> FeatureSet:
         assert self.expansion is not None
@@ -97,16 +88,26 @@ class X86CPU(CPUState):
         if self.machine is None or self.machine.accelerator is None:
             return features
         board: PcBoard = self.machine.board  # type: ignore[assignment]
-        words = feature_words(features.table)
+        blueprint = self._blueprint
         pooled = board.pool.take(self.arch_id)
         try:
-            seen = words.decode(pooled.configure(self.cpuid, self._feature_msrs))
-            self.extra = seen - self._shown - features
+            pooled.set_cpuid(self.cpuid)
+            if blueprint.granted_words is None:
+                blueprint.granted_words = pooled.granted_words()
+            words = blueprint.granted_words | pooled.set_feature_msrs(blueprint.feature_msrs)
+            seen = feature_words(features.table).decode(words)
+            self.extra = seen - blueprint.shown - features
         except BaseException:
             board.pool.park(pooled)
             raise
         self.vcpu = pooled
         return seen & features
+
+    def prepare(self, apic_id: int) -> None:
+        """Have the vCPU ready that a CPU like this one with that APIC id will need."""
+        if self.vcpu is not None and self.machine is not None:
+            board: PcBoard = self.machine.board  # type: ignore[assignment]
+            board.pool.prepare(apic_id, self._blueprint.template.for_apic_id(apic_id))
 
     def _release(self) -> None:
         if self.vcpu is not None and self.machine is not None:
@@ -120,7 +121,6 @@ class X86CPU(CPUState):
             self.vcpu.reset()
 
 
-@lru_cache(maxsize=32)  # the CPUs of a machine share it
 def identity_of(expansion: Expansion, features: FeatureSet, topology: Topology) -> CpuIdentity:
     """The identity that `expansion` has in `topology` when its guest is shown `features`."""
     values: dict[str, Any] = dict(expansion.identity)
@@ -149,10 +149,36 @@ def identity_of(expansion: Expansion, features: FeatureSet, topology: Topology) 
     )
 
 
-@lru_cache(maxsize=32)  # the CPUs of a machine differ only in ids, which are no features
-def _shown_features(identity: CpuIdentity, topology: Topology, table: FeatureTable) -> FeatureSet:
-    """The features that the CPUID of such a CPU shows, those that follow from others included."""
-    return feature_words(table).decode(synthesise(identity, topology, topology.slot(0)).words())
+class _Blueprint:
+    """What all CPUs of one expansion in one topology have in common.
+
+    `shown` are the features that their CPUID shows, those that follow from others included.
+    `granted_words` is what KVM granted the first of them: it grants the others the same.
+    """
+
+    def __init__(
+        self, expansion: Expansion, topology: Topology, accelerator: Accelerator | None
+    ) -> None:
+        features = expansion.features
+        if accelerator is not None and not expansion.identity.get("x-force-features", False):
+            features &= accelerator.supported_features(features.table)
+        identity = identity_of(expansion, features, topology)
+        self.template = CpuidTemplate(identity, topology)
+        words = self.template.for_apic_id(0).words()
+        self.shown = feature_words(features.table).decode(words)
+        self.feature_msrs = {
+            int(word.removeprefix("MSR."), 16): value
+            for word, value in identity.words.items()
+            if word.startswith("MSR.")
+        }
+        self.granted_words: dict[str, int] | None = None
+
+
+@lru_cache(maxsize=32)
+def _blueprint(
+    expansion: Expansion, topology: Topology, accelerator: Accelerator | None
+) -> _Blueprint:
+    return _Blueprint(expansion, topology, accelerator)
 
 
 def default_phys_bits(features: FeatureSet) -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from cpufw.core.board import Outcome
 from cpufw.core.cpu import CPUState
-from cpufw.core.hotplug import Slot
+from cpufw.core.hotplug import Slot, SlotState
 from cpufw.core.machine import Machine
 from cpufw.errors import AcceleratorError, HotplugError, KvmError, UsageError
 from cpufw.kvm import Exit, InternalErrorExit, ShutdownExit
@@ -106,10 +107,10 @@ class PcBoard:
         self.hotplug = CpuHotplugBlock(
             [slot.arch_id for slot in machine.slots],
             raise_gpe=self.pm.raise_gpe,
-            on_insert_seen=lambda _index: None,
             on_ost=self._on_ost,
             on_eject=lambda index: machine.eject(machine.slots[index]),
         )
+        self.hotplug.attach(vm)
         self.bus = PortBus()
         reset = Outcome("reset", 0, "the guest reset the machine")
         for device in (
@@ -131,16 +132,12 @@ class PcBoard:
 
     def cpu_plugged(self, slot: Slot, hotplugged: bool) -> None:
         """Start the vCPU's thread if the guest runs, and tell the guest of a hot-plugged one."""
-        if not (hotplugged and self._started):
-            self.hotplug.set_enabled(slot.index, True)
-        else:
-            self.hotplug.request_insert(slot.index)  # first: the guest takes a while to answer
         if self._started:
-            try:
-                self._start_vcpu(slot)
-            except BaseException:
-                self.hotplug.set_enabled(slot.index, False)
-                raise
+            self._start_vcpu(slot)
+        if hotplugged and self._started:
+            self.hotplug.request_insert(slot.index)
+        else:
+            self.hotplug.set_enabled(slot.index, True)
 
     def cpu_unplug_request(self, slot: Slot) -> None:
         """Ask the guest through the hot-plug registers; before its start nobody needs asking."""
@@ -180,12 +177,21 @@ class PcBoard:
             slot,
             cpu.vcpu,  # type: ignore[attr-defined]
             self.bus,
-            on_alive=self.machine.cpu_online,
+            on_alive=self._on_alive,
             on_output=self._drain,
             on_death=self._on_death,
         )
         self._threads[slot.index] = thread
         thread.start()
+
+    def _on_alive(self, slot: Slot) -> None:
+        with self.machine.hotplug.lock:
+            self.machine.cpu_online(slot)
+            # While nobody waits for it, have a vCPU ready for the plug that is likely next.
+            empty = next((s for s in self.machine.slots if s.state is SlotState.EMPTY), None)
+            if empty is not None and slot.cpu is not None:
+                with suppress(KvmError):  # the plug that needs it will meet it again, and tell
+                    slot.cpu.prepare(empty.arch_id)  # type: ignore[attr-defined]
 
     # --- the run -------------------------------------------------------------------------
 

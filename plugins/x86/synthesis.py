@@ -28,7 +28,7 @@ from cpufw_x86.identity import CpuIdentity
 
 
 class CpuidTemplate:
-    """The CPUID of every CPU of one identity in one topology; `for_slot` fills in the APIC id.
+    """The CPUID of every CPU of one identity in one topology; `for_apic_id` fills in the id.
 
     Building one costs much more than asking it; `synthesise` keeps the last few.
     """
@@ -36,22 +36,26 @@ class CpuidTemplate:
     def __init__(self, identity: CpuIdentity, topology: Topology) -> None:
         self.layout = ApicIdLayout.of(topology)
         self._table = CpuidTable(_leaves(identity, self.layout))
+        self._identification = self._table.get((1, 0))  # absent where the model's level is 0
         self._topology_leaves = tuple(
-            leaf for leaf in self._table.values() if leaf.function in EXTENDED_TOPOLOGY_FUNCTIONS
+            leaf[:5]
+            for leaf in self._table.values()
+            if leaf.function in EXTENDED_TOPOLOGY_FUNCTIONS
         )
+        self._has_core_leaf = (0x8000001E, 0) in self._table
 
-    def for_slot(self, slot: SlotId) -> CpuidTable:
-        """What CPUID answers on the CPU in `slot`."""
-        return self._table.replaced(self._patched(self.layout.apic_id(slot)))
+    def for_apic_id(self, apic_id: int) -> CpuidTable:
+        """What CPUID answers on the CPU with this APIC id."""
+        return self._table.replaced(self._patched(apic_id))
 
     def _patched(self, apic_id: int) -> Iterator[CpuidLeaf]:
         """The leaves that tell the CPUs of a machine apart."""
-        identification = self._table.get((1, 0))
-        if identification:  # absent where the model's level is 0
-            yield identification._replace(ebx=identification.ebx | (apic_id & 0xFF) << 24)
-        for leaf in self._topology_leaves:
-            yield leaf._replace(edx=apic_id)
-        if (0x8000001E, 0) in self._table:
+        if self._identification:
+            function, index, eax, ebx, ecx, edx = self._identification
+            yield CpuidLeaf(function, index, eax, ebx | (apic_id & 0xFF) << 24, ecx, edx)
+        for up_to_ecx in self._topology_leaves:
+            yield CpuidLeaf(*up_to_ecx, apic_id)
+        if self._has_core_leaf:
             yield CpuidLeaf(0x8000001E, 0, *core_registers(self.layout, apic_id))
 
 
@@ -61,7 +65,8 @@ def synthesise(identity: CpuIdentity, topology: Topology, slot: SlotId) -> Cpuid
     Only what the model says: nothing is filtered by what an accelerator can do. Leaves of zeros
     are left out, since a missing leaf reads as zeros.
     """
-    return _template(identity, topology).for_slot(slot)
+    template = _template(identity, topology)
+    return template.for_apic_id(template.layout.apic_id(slot))
 
 
 @lru_cache(maxsize=32)

@@ -1,4 +1,7 @@
-"""vCPUs that outlive their CPUs: KVM cannot destroy one, so an unplugged one is parked."""
+"""vCPUs apart from their CPUs: KVM cannot destroy one, and creating one takes its time.
+
+So an unplugged one is parked, and the one that is likely needed next is created ahead.
+"""
 
 from __future__ import annotations
 
@@ -46,24 +49,30 @@ class PooledVcpu:
         self.vcpu = vcpu
         self.has_run = False
         self._cpuid: CpuidTable | None = None
-        self._words: dict[str, int] = {}
-        self._lapic, self._power_on = vcpu.get_lapic(), power_on
+        self._lapic, self._power_on = vcpu.initial_lapic, power_on
 
-    def configure(self, table: CpuidTable, msrs: Mapping[int, int]) -> dict[str, int]:
-        """Give the vCPU its CPUID and feature MSRs; the feature words that KVM then reports.
+    def set_cpuid(self, table: CpuidTable) -> None:
+        """Give the vCPU its CPUID.
 
         A vCPU that has run keeps its CPUID for ever: raises `HotplugError` when `table` differs.
         """
-        if table != self._cpuid:
-            if self.has_run:
-                raise HotplugError(
-                    f"vCPU {self.vcpu.id} has run with another CPUID, which KVM cannot change; "
-                    "plug a CPU with the same properties as before"
-                )
-            self.vcpu.set_cpuid2(map(_entry, table.values()))
-            self._cpuid = table
-            self._words = CpuidTable(map(_leaf, self.vcpu.get_cpuid2())).words()
-        words = dict(self._words)
+        if table == self._cpuid:
+            return
+        if self.has_run:
+            raise HotplugError(
+                f"vCPU {self.vcpu.id} has run with another CPUID, which KVM cannot change; "
+                "plug a CPU with the same properties as before"
+            )
+        self.vcpu.set_cpuid2(map(_entry, table.values()))
+        self._cpuid = table
+
+    def granted_words(self) -> dict[str, int]:
+        """The feature words of the CPUID that KVM made of it."""
+        return CpuidTable(map(_leaf, self.vcpu.get_cpuid2())).words()
+
+    def set_feature_msrs(self, msrs: Mapping[int, int]) -> dict[str, int]:
+        """Set these MSRs; the feature words that they then hold, less those that KVM refused."""
+        words = {}
         for index, value in msrs.items():
             try:
                 self.vcpu.set_msrs({index: value})
@@ -71,6 +80,12 @@ class PooledVcpu:
             except KvmError:
                 continue  # not granted: the comparison by feature name reports it
         return words
+
+    def ignore_init(self) -> None:
+        """Drop an INIT that came while it was parked: guests broadcast them when they boot."""
+        # The flag KVM_VCPUEVENT_VALID_SMM is set in what KVM gave; smi.latched_init is 0 there.
+        # A start-up IPI without its INIT does nothing.
+        self.vcpu.set_vcpu_events(self._power_on.events)
 
     def reset(self) -> None:
         """Back to the state in which KVM created it; it must not be running."""
@@ -88,7 +103,7 @@ class PooledVcpu:
 
 
 class VcpuPool:
-    """The vCPUs of a VM by APIC id: in use, or parked until a CPU of that id comes back."""
+    """The vCPUs of a VM by APIC id: in use, or parked until a CPU of that id comes (back)."""
 
     def __init__(self, vm: X86VM) -> None:
         self._vm = vm
@@ -99,9 +114,17 @@ class VcpuPool:
         """The vCPU with this APIC id, parked before or created now, in its power-on state."""
         parked = self.parked.pop(apic_id, None)
         if parked is not None:
+            parked.ignore_init()
             return parked
         vcpu = self._vm.create_vcpu(apic_id)
         return PooledVcpu(vcpu, self._power_on_state(vcpu))
+
+    def prepare(self, apic_id: int, table: CpuidTable) -> None:
+        """Create the vCPU with this APIC id ahead, with its CPUID set, and park it."""
+        if apic_id not in self.parked:
+            pooled = self.take(apic_id)
+            self.parked[apic_id] = pooled
+            pooled.set_cpuid(table)
 
     def _power_on_state(self, vcpu: X86VCPU) -> PowerOnState:
         if vcpu.id == _BOOT_CPU:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from _thread import start_new_thread
+import _thread
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -49,14 +48,15 @@ class VcpuThread:
         self._on_alive, self._on_output, self._on_death = on_alive, on_output, on_death
         self._stopping = False
         self._ident: int | None = None  # the thread's, once it was started
-        self._ended = threading.Event()
+        self._running = _thread.allocate_lock()  # held while the thread runs
 
     def start(self) -> None:
         """Begin to run soon."""
         self.pooled.has_run = True
         self.vcpu.announce_access()  # else a guest that only prints would never seem alive
         # threading.Thread.start() would wait until the new thread runs, and the plug with it.
-        self._ident = start_new_thread(self._main, ())
+        self._running.acquire()
+        self._ident = _thread.start_new_thread(self._main, ())
 
     def request_stop(self) -> None:
         """Make the vCPU leave the guest soon; `join` waits for it."""
@@ -65,8 +65,9 @@ class VcpuThread:
 
     def join(self) -> None:
         """Wait until the vCPU has left the guest; nothing to wait for on its own thread."""
-        if self._ident not in (None, threading.get_ident()):
-            self._ended.wait()
+        if self._ident not in (None, _thread.get_ident()):
+            with self._running:
+                pass
 
     def _main(self) -> None:
         try:
@@ -74,7 +75,7 @@ class VcpuThread:
         except Exception as error:  # a device or the kernel failed: the guest cannot go on
             self._on_death(self, f"{type(error).__name__}: {error}", None)
         finally:
-            self._ended.set()
+            self._running.release()
 
     def _loop(self) -> None:
         run, read, write = self.vcpu.run, self._bus.read, self._bus.write

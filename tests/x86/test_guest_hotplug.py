@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import struct
 import subprocess
 import sys
 import threading
@@ -283,6 +284,40 @@ def test_request_to_a_guest_that_never_answers_stays_and_can_be_repeated(
         with pytest.raises(HotplugError, match="unplug-requested"):
             guest.add(1, id="cpu2")
         assert guest.machine.cpus()[1].realized
+
+
+def broadcast_start_up() -> Program:
+    """32-bit code that starts every CPU but its own, as firmware does; each says `A` on 0xe9."""
+
+    def store(address: int, value: int) -> bytes:
+        return b"\xc7\x05" + struct.pack("<II", address, value)  # mov dword [address], value
+
+    says_a = bytes.fromhex("b041 e6e9 f4")  # mov al, 'A'; out 0xe9, al; hlt
+    trampoline = says_a.ljust(8, b"\xf4")
+    lapic = 0xFEE00000  # registers and commands: Intel SDM vol. 3A, 11.4.1 and 11.6.1
+    return (
+        Program()
+        .raw(store(0x8000, int.from_bytes(trampoline[:4], "little")))
+        .raw(store(0x8004, int.from_bytes(trampoline[4:], "little")))
+        .raw(store(lapic + 0xF0, 0x1FF))
+        .raw(store(lapic + 0x300, 0xC4500))
+        .raw(store(lapic + 0x300, 0xC4608))
+    )
+
+
+def test_start_up_broadcast_reaches_the_cpus_that_are_there_and_no_other(
+    framework: Framework, tmp_path: Path
+) -> None:
+    program = Program().say("boot\n").raw(broadcast_start_up().code).say("sent\n").raw(SPIN)
+    kernel = program.write(tmp_path / "broadcasts")
+    with running(framework, smp="2,maxcpus=3", kernel=kernel) as guest:
+        guest.wait_for("sent")
+        guest.wait_for("A")
+        guest.add(2)
+        # Its vCPU was created before the broadcast and must not follow it now.
+        assert guest.machine.wait(0.5).reason == "timeout"
+        assert guest.text.count("A") == 1
+        assert guest.state(2) is SlotState.PRESENT
 
 
 def test_guest_may_eject_a_cpu_that_nobody_asked_for(framework: Framework, tmp_path: Path) -> None:

@@ -6,27 +6,16 @@ Source: QEMU docs/specs/acpi_cpu_hotplug, the modern interface at its ICH9 addre
 from __future__ import annotations
 
 import enum
-import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from cpufw.errors import HotplugError
+from cpufw_x86.kvm import X86VM
+from cpufw_x86.kvm.native import ffi, lib
 
 CPU_HOTPLUG_PORT = 0xCD8
 CPU_HOTPLUG_GPE = 2  # the general-purpose event that says "look at the block"
 
 _REGISTER_BYTES = 12
-_BOOT_CPU = 0
-_DWORD = 0xFFFF_FFFF
-
-
-class Register(enum.IntEnum):
-    """Offsets in the block; the first is the selector when written, data 2 when read."""
-
-    SELECTOR_OR_DATA2 = 0
-    FLAGS = 4
-    COMMAND = 5
-    DATA = 8
 
 
 class Flag(enum.IntFlag):
@@ -43,36 +32,20 @@ class Flag(enum.IntFlag):
     FIRMWARE_EJECT = 1 << 4
 
 
-_EMPTY = Flag(0)
-_EVENTS = Flag.INSERT | Flag.REMOVE
-_QUIET = (_EMPTY, Flag.ENABLED)
-
-
-class Command(enum.IntEnum):
-    """What the command register can be asked."""
-
-    NEXT_WITH_EVENT = 0
-    OST_EVENT = 1
-    OST_STATUS = 2
-    ARCH_ID = 3
-
-
-@dataclass(slots=True)
-class _Slot:
-    arch_id: int
-    flags: Flag = _EMPTY
-    ost_event: int = 0
-    ost_status: int = 0
+# Plain numbers: a flag's own operators cost tenfold, and a guest waits for the plug.
+_ENABLED, _INSERT, _REMOVE = int(Flag.ENABLED), int(Flag.INSERT), int(Flag.REMOVE)
+_EVERY_FLAG = 0xFF
 
 
 class CpuHotplugBlock:
     """The register block of a machine whose slot i holds (or can hold) CPU `arch_ids[i]`.
 
-    The machine calls `set_enabled`, `request_insert`, `request_remove` and `cancel_remove`.
-    The block calls, on the thread of the vCPU that made the access and with no lock held:
+    The registers are in C: behind `attach` the run loop serves the guest by itself, and only an
+    ejection and a status report come here. The machine calls `set_enabled`, `request_insert`,
+    `request_remove` and `cancel_remove`. The block calls, on the thread of the vCPU that made the
+    access and with no lock held:
 
     - `raise_gpe(CPU_HOTPLUG_GPE)`: the guest has to look at the block;
-    - `on_insert_seen(slot)`: the guest took note of the new CPU;
     - `on_ost(slot, event, status)`: it reports how far it is (ACPI 6.5 §6.3.5). Linux
       reports success of an ejection after it, so the slot may be empty by then;
     - `on_eject(slot)`: the CPU is gone. The slot is already empty in the block.
@@ -88,31 +61,33 @@ class CpuHotplugBlock:
         arch_ids: Sequence[int],
         *,
         raise_gpe: Callable[[int], None],
-        on_insert_seen: Callable[[int], None],
         on_ost: Callable[[int, int, int], None],
         on_eject: Callable[[int], None],
     ) -> None:
         self.ports = range(CPU_HOTPLUG_PORT, CPU_HOTPLUG_PORT + _REGISTER_BYTES)
-        self._slots = [_Slot(arch_id) for arch_id in arch_ids]
+        self._count = len(arch_ids)
+        block = lib.cpufw_cpu_hotplug_new(self._count, arch_ids)
+        if not block:
+            raise HotplugError(f"no memory for {self._count} CPU slots")
+        self._block = ffi.gc(block, lib.cpufw_cpu_hotplug_free)
         self._raise_gpe = raise_gpe
-        self._on_insert_seen = on_insert_seen
         self._on_ost = on_ost
         self._on_eject = on_eject
-        self._selector = 0
-        self._command = int(Command.NEXT_WITH_EVENT)
-        self._lock = threading.Lock()
+
+    def attach(self, vm: X86VM) -> None:
+        """Let the run loop of `vm` serve the registers; this block must outlive it."""
+        operations = lib.cpufw_cpu_hotplug_ops()
+        vm.add_port_device(self.ports, _address(operations), _address(self._block))
 
     # --- The machine's side -------------------------------------------------------------
 
     def set_enabled(self, slot: int, enabled: bool) -> None:
         """Say that `slot` holds a CPU from the start, or no longer; pending events go."""
-        with self._lock:
-            self._slot(slot).flags = Flag.ENABLED if enabled else _EMPTY
+        self._change(slot, clear=_EVERY_FLAG, set=_ENABLED if enabled else 0)
 
     def request_insert(self, slot: int) -> None:
         """Enable `slot` and tell the guest that it holds a new CPU."""
-        with self._lock:
-            self._slot(slot).flags |= Flag.ENABLED | Flag.INSERT
+        self._change(slot, set=_ENABLED | _INSERT)
         self._raise_gpe(CPU_HOTPLUG_GPE)
 
     def request_remove(self, slot: int) -> None:
@@ -120,113 +95,51 @@ class CpuHotplugBlock:
 
         Asking again is fine: the guest is told again.
         """
-        with self._lock:
-            chosen = self._slot(slot)
-            if not chosen.flags & Flag.ENABLED:
-                raise HotplugError(
-                    f"CPU slot {slot} is empty: there is nothing to remove; plug a CPU first"
-                )
-            chosen.flags |= Flag.REMOVE
+        if not self._change(slot, needed=_ENABLED, set=_REMOVE) & _ENABLED:
+            raise HotplugError(
+                f"CPU slot {slot} is empty: there is nothing to remove; plug a CPU first"
+            )
         self._raise_gpe(CPU_HOTPLUG_GPE)
 
     def cancel_remove(self, slot: int) -> bool:
         """Withdraw a removal. False: too late, the guest has seen it (or none was asked)."""
-        with self._lock:
-            chosen = self._slot(slot)
-            pending = bool(chosen.flags & Flag.REMOVE)
-            chosen.flags &= ~Flag.REMOVE
-            return pending
+        return bool(self._change(slot, clear=_REMOVE) & _REMOVE)
 
     def flags(self, slot: int) -> Flag:
         """What the guest would read for `slot`."""
-        with self._lock:
-            return self._slot(slot).flags
+        return Flag(self._change(slot))
 
     def last_ost(self, slot: int) -> tuple[int, int]:
         """The last `_OST` source event and status the guest stored for `slot`; 0, 0 at first."""
-        with self._lock:
-            chosen = self._slot(slot)
-            return chosen.ost_event, chosen.ost_status
+        self._check(slot)
+        registers = lib.cpufw_cpu_hotplug_slot(self._block, slot)
+        return registers.ost_event, registers.ost_status
 
-    def _slot(self, slot: int) -> _Slot:
-        if not 0 <= slot < len(self._slots):
-            raise HotplugError(
-                f"CPU slot {slot} does not exist; slots are 0..{len(self._slots) - 1}"
-            )
-        return self._slots[slot]
+    def _change(self, slot: int, needed: int = 0, clear: int = 0, set: int = 0) -> int:
+        self._check(slot)
+        before: int = lib.cpufw_cpu_hotplug_change(self._block, slot, needed, clear, set)
+        return before
+
+    def _check(self, slot: int) -> None:
+        if not 0 <= slot < self._count:
+            raise HotplugError(f"CPU slot {slot} does not exist; slots are 0..{self._count - 1}")
 
     # --- The guest's side ---------------------------------------------------------------
 
     def read(self, offset: int, size: int) -> int:
         """Answer the guest; see PortDevice."""
-        with self._lock:
-            if self._selector >= len(self._slots):
-                return 0
-            slot = self._slots[self._selector]
-            match offset, size:
-                case Register.FLAGS, 1:
-                    return int(slot.flags)
-                case Register.DATA, 4 if self._command == Command.NEXT_WITH_EVENT:
-                    return self._selector
-                case Register.DATA, 4 if self._command == Command.ARCH_ID:
-                    return slot.arch_id & _DWORD
-                case Register.SELECTOR_OR_DATA2, 4 if self._command == Command.ARCH_ID:
-                    return slot.arch_id >> 32 & _DWORD
-        return 0
+        value: int = lib.cpufw_cpu_hotplug_read(self._block, offset, size)
+        return value
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Do what the guest asks; see PortDevice."""
-        with self._lock:
-            if (offset, size) == (Register.SELECTOR_OR_DATA2, 4):
-                self._selector = value & _DWORD
-            if self._selector >= len(self._slots):
-                return
-            match offset, size:
-                case Register.FLAGS, 1:
-                    calls = self._write_flags(Flag(value & 0xFF))
-                case Register.COMMAND, 1:
-                    calls = self._write_command(value & 0xFF)
-                case Register.DATA, 4:
-                    calls = self._write_data(value & _DWORD)
-                case _:
-                    return
-        for call in calls:
-            call()
+        slot = ffi.new("uint32_t *")
+        kind = lib.cpufw_cpu_hotplug_write(self._block, offset, size, value & 0xFFFF_FFFF, slot)
+        if kind == lib.CPUFW_CPU_EJECTED:
+            self._on_eject(slot[0])
+        elif kind == lib.CPUFW_CPU_OST:
+            self._on_ost(slot[0], *self.last_ost(slot[0]))
 
-    def _write_flags(self, written: Flag) -> list[Callable[[], None]]:
-        index = self._selector
-        slot = self._slots[index]
-        calls: list[Callable[[], None]] = []
-        if written & slot.flags & Flag.INSERT:
-            calls.append(lambda: self._on_insert_seen(index))
-        slot.flags &= ~(written & _EVENTS)
-        removable = bool(slot.flags & Flag.ENABLED) and index != _BOOT_CPU
-        if written & Flag.EJECT and removable:
-            slot.flags = _EMPTY
-            calls.append(lambda: self._on_eject(index))
-        elif written & Flag.FIRMWARE_EJECT and removable:
-            slot.flags |= Flag.FIRMWARE_EJECT
-        return calls
 
-    def _write_command(self, command: int) -> list[Callable[[], None]]:
-        self._command = command
-        if command == Command.NEXT_WITH_EVENT:
-            count = len(self._slots)
-            for index in (*range(self._selector, count), *range(self._selector)):
-                flags = self._slots[index].flags
-                # Comparing costs a tenth of `&` on flags, and there can be a thousand slots.
-                if flags not in _QUIET and flags & _EVENTS:
-                    self._selector = index
-                    break
-        return []
-
-    def _write_data(self, value: int) -> list[Callable[[], None]]:
-        index = self._selector
-        slot = self._slots[index]
-        if self._command == Command.OST_EVENT:
-            slot.ost_event = value
-        elif self._command == Command.OST_STATUS:
-            slot.ost_status = value
-            event = slot.ost_event
-            return [lambda: self._on_ost(index, event, value)]
-        return []
+def _address(pointer: object) -> int:
+    return int(ffi.cast("uintptr_t", pointer))

@@ -18,8 +18,10 @@ ffibuilder = FFI()
 ffibuilder.cdef((HERE / "kvm_x86.cdef").read_text())
 ffibuilder.set_source(
     "cpufw_x86.kvm._kvm_x86",
-    '#include "run_x86.h"\n',
-    depends=[f"{FOLDER}/{name}" for name in ("run_x86.h", "kvm_x86.cdef")],
-    include_dirs=[FOLDER],
-    extra_compile_args=["-std=gnu11", "-O2", "-Wall"],
+    '#include "run.h"\n#include "run_x86.h"\n#include "cpu_hotplug.h"\n',
+    sources=[f"{FOLDER}/cpu_hotplug.c"],
+    depends=[f"{FOLDER}/{name}" for name in ("run_x86.h", "cpu_hotplug.h", "kvm_x86.cdef")],
+    include_dirs=[FOLDER, "cpufw/kvm"],
+    extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-pthread"],
+    extra_link_args=["-pthread"],
 )

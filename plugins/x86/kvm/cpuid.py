@@ -56,8 +56,15 @@ def _entry(raw: bytes) -> CpuidEntry:
 
 def entries_struct(entries: Iterable[CpuidEntry]) -> Any:
     """A `struct kvm_cpuid2` holding `entries`."""
-    rows = tuple(entries)
-    return ffi.new("struct kvm_cpuid2 *", {"nent": len(rows), "entries": rows})
+    rows = tuple(map(_packed, entries))
+    table = ffi.new("struct kvm_cpuid2 *", {"nent": len(rows), "entries": len(rows)})
+    ffi.memmove(table.entries, b"".join(rows), len(rows) * _ENTRY_BYTES)
+    return table
+
+
+@lru_cache(maxsize=512)
+def _packed(entry: CpuidEntry) -> bytes:
+    return bytes(ffi.buffer(ffi.new("struct kvm_cpuid_entry2 *", entry)))
 
 
 def _without_padding(entries: tuple[CpuidEntry, ...]) -> tuple[CpuidEntry, ...]:

@@ -44,7 +44,12 @@ class Translation(NamedTuple):
 
 
 class X86VCPU(VCPU):
-    """A vCPU made by `X86VM.create_vcpu`."""
+    """A vCPU made by `X86VM.create_vcpu`.
+
+    `initial_lapic` are the registers of its local APIC as KVM made it; empty without one.
+    """
+
+    initial_lapic = b""
 
     # Registers
 

@@ -27,7 +27,8 @@ class X86VM(VM):
         assert isinstance(vcpu, X86VCPU)
         if self.has_lapics:
             # Without this the INIT that starts a vCPU added to a running guest can be lost.
-            vcpu.set_lapic(vcpu.get_lapic())
+            vcpu.initial_lapic = vcpu.get_lapic()
+            vcpu.set_lapic(vcpu.initial_lapic)
         return vcpu
 
     def set_tss_addr(self, address: int) -> None:

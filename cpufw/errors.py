@@ -85,6 +85,10 @@ class ImageError(CpufwError):
     """A guest image that is missing, empty, malformed, or does not fit."""
 
 
+class FormatError(CpufwError):
+    """Text that is not of the format it should be; the message says where and why."""
+
+
 class PluginError(CpufwError):
     """A plugin that could not be loaded; the message names it, its distribution and why."""
 

@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpufw.core.accel import Accelerator
 from cpufw.core.arch import AcceleratorType, Architecture, MachineType
-from cpufw.core.board import BareBoard
-from cpufw.core.cpu import CPUClass, CPUState
-from cpufw.core.features import FeatureSet
-from cpufw.core.hotplug import HotplugEventKind, Slot
-from cpufw.core.machine import Machine
-from cpufw.core.model import Catalogue, CPUModel, parse_cpu
+from cpufw.core.model import parse_cpu
 from cpufw.core.registry import Registry
-from cpufw.core.topology import Topology, parse_smp
-from cpufw.definitions.compiled import CompiledArch, build_catalogue
-from cpufw.definitions.index import Index
-from cpufw.definitions.stamp import environment, signature, user_folders, write_stamp
-from cpufw.definitions.store import load_folder, schema_folders
-from cpufw.errors import (
-    AcceleratorError,
-    CpufwError,
-    DefinitionError,
-    NotFoundError,
-    PluginError,
-)
+from cpufw.definitions.layers import Layers
+from cpufw.definitions.stamp import environment, fresh_stamp, user_folders
+from cpufw.errors import AcceleratorError, CpufwError, NotFoundError, PluginError, UsageError
 from cpufw.plugins import Plugin, PluginSet
 
-if TYPE_CHECKING:
-    from cpufw.definitions.document import Problem  # it imports the YAML library
+if TYPE_CHECKING:  # naming models must not cost the import of what makes machines
+    from cpufw.core.accel import Accelerator
+    from cpufw.core.cpu import CPUClass, CPUState
+    from cpufw.core.features import FeatureSet
+    from cpufw.core.hotplug import HotplugEventKind, Slot
+    from cpufw.core.machine import Machine
+    from cpufw.core.model import Catalogue, CPUModel
+    from cpufw.core.model_algebra import ModelAlgebra
+    from cpufw.core.topology import Topology
+    from cpufw.definitions.document import Problem
     from cpufw.definitions.index import Row
-    from cpufw.definitions.stamp import Signature
 
 DEFAULT_ACCEL = "default"
 """The accelerators that the machine type names."""
@@ -55,15 +48,14 @@ class Framework:
         user: bool = True,
     ) -> None:
         self._environment = environment()
-        self.plugins = PluginSet(strict_plugins)
         self._given = tuple(definitions)
+        self._user_folders = user_folders(definitions) if user else []
+        stamp = fresh_stamp(self._user_folders)
+        self.plugins = PluginSet(strict_plugins, stamp.plugins if stamp is not None else None)
+        self._layers = Layers(stamp, progress)
         self.architectures: dict[str, Architecture] = {}
-        self._layers: dict[Path, tuple[Index, dict[str, CompiledArch]]] = {}
         self.machine_types: dict[str, MachineType] = {}
         self._owners: dict[str | Path, Plugin] = {}
-        self._signatures: dict[str, Signature] = {}
-        self._paths: list[Path | None] = []
-        self._progress = progress
         architectures = list(self.plugins.collect("cpufw_architectures", Architecture))
         folders = list(self.plugins.collect("cpufw_definitions", Path))
         machine_types = list(self.plugins.collect("cpufw_machine_types", MachineType))
@@ -74,14 +66,14 @@ class Framework:
             self._isolated(plugin, folder)
         for plugin, machine_type in machine_types:
             self._offer(plugin, machine_type)
-        self._user_folders = user_folders(definitions) if user else []
         for name in self._user_folders:
-            self._load(Path(name))
+            self._layers.add(Path(name))
         self.accelerators: list[AcceleratorType] = [
             thing for plugin, thing in accelerators if plugin.error is None
         ]
         self.registry = Registry(self.architectures, self.catalogue, self.suffix)
         self._catalogues: dict[str, Catalogue] = {}
+        self._algebras: dict[str, ModelAlgebra] = {}
         self._stamp()
 
     def _adopt(self, plugin: Plugin, architecture: Architecture) -> None:
@@ -89,7 +81,7 @@ class Framework:
         if name in self.architectures:
             self._withdraw(plugin, PluginError(f"architecture '{name}' is there already"))
         elif self._isolated(plugin, architecture.definitions, alone=True):
-            if name in self._merged():
+            if name in self._layers.archs:
                 self.architectures[name] = architecture
                 self._owners[name] = plugin
             else:
@@ -108,13 +100,13 @@ class Framework:
     def _isolated(self, plugin: Plugin, folder: Path, alone: bool = False) -> bool:
         if plugin.error is not None:
             return False
-        before = set(self._layers)
+        before = set(self._layers.indexes)
         try:
-            self._load(folder, alone)
+            self._layers.add(folder, alone)
         except Exception as error:  # whatever is wrong with it, the rest goes on
             self._withdraw(plugin, error)
             return False
-        self._owners.update(dict.fromkeys(set(self._layers) - before, plugin))
+        self._owners.update(dict.fromkeys(set(self._layers.indexes) - before, plugin))
         return True
 
     def _withdraw(self, plugin: Plugin, error: Exception) -> None:
@@ -122,79 +114,59 @@ class Framework:
         if plugin.error is None:
             self.plugins.fail(plugin, error)
         known: Any
-        for known in (self.architectures, self.machine_types, self._layers):
+        for known in (self.architectures, self.machine_types, self._layers.indexes):
             for thing, owner in self._owners.items():
                 if owner is plugin:
                     known.pop(thing, None)
 
-    def _load(self, folder: Path, alone: bool = False) -> None:
-        if folder in self._layers:
-            return
-        # An architecture's own definitions stand by themselves, so that their index can be shipped.
-        base = {} if alone else self._merged()
-        keys = [] if alone else [index.key for index, _ in self._layers.values()]
-        seen = signature(str(folder)) if folder.is_dir() else []
-        index, path = load_folder(folder, base, keys, self._progress)
-        compiled = index.compiled()
-        for name in sorted(compiled.keys() & self._merged().keys()) if alone else ():
-            raise CpufwError(f"{folder} defines features of {name}, which are defined already")
-        self._layers[folder], self._signatures[str(folder)] = (index, compiled), seen
-        self._paths.append(path)
-
-    def _merged(self) -> dict[str, CompiledArch]:
-        merged: dict[str, CompiledArch] = {}
-        for _, compiled in self._layers.values():
-            for name, arch in compiled.items():
-                whole = merged.setdefault(name, CompiledArch(name, arch.suffix, arch.model_kind))
-                whole.features = whole.features or arch.features
-                whole.models = {**whole.models, **arch.models}
-        return merged
-
     def _stamp(self) -> None:
-        known = not self.plugins.broken and None not in self._paths
-        if known and self._user_folders == user_folders(self._given):
-            keys = [index.key for index, _ in self._layers.values()]
-            files = list(zip(map(str, self._paths), keys, strict=True))
-            write_stamp(self._user_folders, self._environment, self._signatures, files)
+        if not self.plugins.broken and self._user_folders == user_folders(self._given):
+            self._layers.record(self._user_folders, self._environment, self.plugins.points)
 
     # --- what it knows -------------------------------------------------------------------
 
     def listing(self) -> list[Row]:
         """One row a model name, as `list-models` shows them."""
-        return [row for index, _ in self._layers.values() for row in index.listing()]
+        return self._layers.listing()
 
     def catalogue(self, arch: str) -> Catalogue:
         """The models of an architecture. Raises `NotFoundError`."""
+        if arch not in self._catalogues:
+            self._check_known(arch)
+            case_sensitive = self.architectures[arch].case_sensitive
+            self._catalogues[arch] = self._layers.catalogue(arch, case_sensitive)
+        return self._catalogues[arch]
+
+    def _check_known(self, arch: str) -> None:
         if arch not in self.architectures:
             raise NotFoundError("architecture", arch, self.architectures)
-        if arch not in self._catalogues:
-            layers = [compiled for _, compiled in self._layers.values()]
-            self._catalogues[arch] = build_catalogue(arch, layers)
-        return self._catalogues[arch]
 
     def suffix(self, arch: str) -> str:
         """What the type names of `arch` end in: `x86_64-cpu`."""
-        for _, compiled in self._layers.values():
-            if arch in compiled:
-                return compiled[arch].suffix
-        raise DefinitionError([f"no definitions give the features of {arch}"])
+        return self._layers.suffix(arch)
 
     def cpu_class(self, type_name: str) -> CPUClass:
         """The class of a CPU type. Raises `NotFoundError`."""
         return self.registry.cpu_class(type_name)
 
     def find_model(self, name: str, arch: str | None = None) -> CPUClass:
-        """The CPU type of the model `name`, of `arch` or of the first that has it.
+        """The CPU type of the model `name`, of `arch`; else of this host's or the first with it.
 
         Raises `NotFoundError` with the nearest names.
         """
-        archs = [arch] if arch is not None else list(self.architectures)
+        native = os.uname().machine
+        archs = sorted(self.architectures, key=lambda known: known != native)
+        archs = [arch] if arch is not None else archs
         known: list[str] = []
         for candidate in archs:
-            catalogue = self.catalogue(candidate)
-            if name in catalogue:
-                return self.cpu_class(f"{name}-{self.suffix(candidate)}")
-            known.extend(model.name for model in catalogue)
+            # By the names alone: the features of architectures that are not meant stay unread.
+            self._check_known(candidate)
+            names = list(self._layers.names(candidate))
+            fold = str if self.architectures[candidate].case_sensitive else str.lower
+            if fold(name) in map(fold, names):
+                type_name = self.registry.type_name(candidate, name)
+                return self.registry.cpu_class(type_name, candidate)
+            known.extend(names)
         raise NotFoundError("CPU model", name, known, "see cpufw list-models")
 
     def cpu(self, text: str, arch: str | None = None) -> CPUState:
@@ -205,6 +177,17 @@ class Framework:
         request = parse_cpu(text)
         made: CPUState = self.find_model(request.model, arch)(**request.settings())
         return made
+
+    def algebra(self, arch: str) -> ModelAlgebra:
+        """expand, compare and the rest over the models of `arch`. Raises `NotFoundError`."""
+        if arch not in self._algebras:
+            catalogue = self.catalogue(arch)
+            from cpufw.core.model_algebra import ModelAlgebra
+
+            self._algebras[arch] = ModelAlgebra(
+                self.architectures[arch], catalogue, lambda text: self.cpu(text, arch)
+            )
+        return self._algebras[arch]
 
     def best_model(self, arch: str, accelerator: Accelerator) -> CPUModel | None:
         """The versioned model with most features of those that `accelerator` grants in full.
@@ -234,21 +217,23 @@ class Framework:
         start from models that are.
         """
         from cpufw.definitions.compile import definition_files, problems_of
+        from cpufw.definitions.store import schema_folders
 
+        used = self._layers.indexes
         files: list[Path] = []
         problems: list[Problem] = []
-        for path in paths or (*self._layers, *map(Path, user_folders(self._given))):
+        for path in paths or (*used, *map(Path, user_folders(self._given))):
             if not path.exists():
                 raise CpufwError(f"{path} does not exist")
             folder = path if path.is_dir() else path.parent
             found = definition_files(path) if path.is_dir() else [path]
-            in_use = any(path.resolve().is_relative_to(each.resolve()) for each in self._layers)
-            if in_use and path not in self._layers:
-                owner = next(e for e in self._layers if path.resolve().is_relative_to(e.resolve()))
+            in_use = any(path.resolve().is_relative_to(each.resolve()) for each in used)
+            if in_use and path not in used:
+                owner = next(e for e in used if path.resolve().is_relative_to(e.resolve()))
                 whole = problems_of(definition_files(owner), schema_folders(owner), {})
                 problems += [p for p in whole if Path(p.file).resolve() in _resolved(found)]
             else:
-                base = {} if in_use else self._merged()
+                base = {} if in_use else self._layers.compiled()
                 problems += problems_of(found, schema_folders(folder), base)
             files += found
         return len(files), problems
@@ -257,7 +242,19 @@ class Framework:
         """The machine type of this name or alias. Raises `NotFoundError`."""
         if name in self.machine_types:
             return self.machine_types[name]
-        raise NotFoundError("machine type", name, [*self.machine_types, "none"])
+        from cpufw.definitions.machines import machine_names, machine_type
+
+        known = [*self.machine_types, "none"]
+        for arch, data in self._layers.machines():
+            found = machine_type(data, name, self.suffix(arch))
+            if found is not None:
+                return found
+            known += machine_names(data)
+        raise NotFoundError("machine type", name, known)
+
+    def _guest_machines(self, arch: str) -> list[MachineType]:
+        kinds = {kind.name: kind for kind in self.machine_types.values()}
+        return [kind for kind in kinds.values() if kind.arch == arch and kind.accel is not None]
 
     def open_accelerator(self, arch: str, names: str) -> Accelerator:
         """Open the first of the accelerators in `names` (`"kvm:unicorn"`) that can be.
@@ -316,6 +313,10 @@ class Framework:
         model. `options` are the machine type's own. Raises what its parts raise; nothing stays
         open then.
         """
+        from cpufw.core.board import BareBoard
+        from cpufw.core.machine import Machine
+        from cpufw.core.topology import parse_smp
+
         request = parse_cpu(cpu) if cpu is not None else None
         if machine == "none":
             if request is None:
@@ -330,9 +331,14 @@ class Framework:
                 BareBoard,
                 accel=None,
             )
-            accel = None
         else:
             kind = self.machine_type(machine)
+            if options and kind.accel is None:
+                runs = [each.alias or each.name for each in self._guest_machines(kind.arch)]
+                raise UsageError(
+                    f"machine type {kind.name} only describes CPUs; "
+                    f"to run a guest use {' or '.join(runs) or 'one that has a board'}"
+                )
             request = request or parse_cpu(kind.default_cpu)
             cpu_class = self.find_model(request.model, kind.arch)
         levels = cpu_class.architecture.levels

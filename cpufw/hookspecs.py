@@ -6,21 +6,36 @@ with `cpufw.hookspecs.hookimpl`. Built-in architectures use the same way in.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-import pluggy
-
+TYPE_CHECKING = False  # importing typing would cost start-up time
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from typing import Any, TypeVar
+
     from cpufw.command import Command
     from cpufw.core.arch import AcceleratorType, Architecture, MachineType
     from cpufw.core.cpu import CPUState
     from cpufw.core.hotplug import HotplugEvent, HotplugEventKind, Slot
+    from cpufw.formats.format import Format
+
+    Hook = TypeVar("Hook", bound=Callable[..., Any])
 
 GROUP = "cpufw"
 
-hookspec = pluggy.HookspecMarker(GROUP)
-hookimpl = pluggy.HookimplMarker(GROUP)
+
+def hookspec(function: Hook) -> Hook:
+    """Mark `function` as a hook, in the way of pluggy's `HookspecMarker("cpufw")`."""
+    function.cpufw_spec = {}  # type: ignore[attr-defined]  # pluggy's own marker costs its import
+    return function
+
+
+def hookimpl(function: Hook) -> Hook:
+    """Mark `function` as an implementation of the hook of its name.
+
+    pluggy's `HookimplMarker("cpufw")` may be used as well.
+    """
+    function.cpufw_impl = {}  # type: ignore[attr-defined]
+    return function
 
 
 @hookspec
@@ -46,6 +61,11 @@ def cpufw_definitions() -> list[Path]:  # type: ignore[empty-body]
 @hookspec
 def cpufw_commands() -> list[Command]:  # type: ignore[empty-body]
     """Subcommands this plugin adds to the `cpufw` command."""
+
+
+@hookspec
+def cpufw_formats() -> list[Format]:  # type: ignore[empty-body]
+    """The formats in which models of this plugin's architectures are written and read."""
 
 
 @hookspec

@@ -2,71 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+import os
+from importlib import import_module
+from operator import attrgetter
 
-import pluggy
-
-from cpufw import hookspecs
+from cpufw.definitions.stamp import file_signature
 from cpufw.errors import PluginError
+from cpufw.hookspecs import GROUP
+
+TYPE_CHECKING = False  # importing typing would cost start-up time
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from importlib.metadata import Distribution
+    from typing import Any
+
+    from cpufw.definitions.stamp import PluginPoint, Signature
 
 
-@dataclass
 class Plugin:
-    """One plugin that was found; `error` says why it is not in use."""
+    """One plugin that was found; `hooks` are those it has, `error` says why it is not in use."""
 
-    name: str
-    distribution: str
-    version: str
-    hooks: tuple[str, ...] = ()
-    error: str | None = None
-    _module: Any = field(default=None, repr=False)
-    _calls: dict[str, pluggy.HookImpl] = field(default_factory=dict, repr=False)
+    def __init__(
+        self,
+        name: str,
+        distribution: str,
+        version: str,
+        value: str,
+        calls: Mapping[str, Sequence[str]] | None = None,
+        files: Signature | None = None,
+    ) -> None:
+        self.name, self.distribution, self.version = name, distribution, version
+        self.value = value  # where the object is: module or module:attribute
+        self.calls: Mapping[str, Sequence[str]] = dict(
+            calls or {}
+        )  # each hook with the arguments that it takes
+        self.files = files or []  # where it says so, as they were before it was loaded
+        self.hooks = tuple(sorted(self.calls))
+        self.error: str | None = None
+
+    def load(self) -> Any:
+        """The object with the hooks. Raises whatever its import raises."""
+        module, _, attributes = self.value.partition("[")[0].replace(" ", "").partition(":")
+        found = import_module(module)
+        return attrgetter(attributes)(found) if attributes else found
 
 
 class PluginSet:
     """Every plugin of the entry-point group `cpufw`, loaded or with the reason why not.
 
-    With `strict` the first broken plugin raises `PluginError`.
+    With `strict` the first broken plugin raises `PluginError`. `points` are the plugins where
+    they are known already, as in a fresh stamp: then each is loaded when it is first asked.
     """
 
-    def __init__(self, strict: bool = False) -> None:
+    def __init__(self, strict: bool = False, points: Sequence[PluginPoint] | None = None) -> None:
         self.strict = strict
         self.plugins: list[Plugin] = []
-        self._manager = pluggy.PluginManager(hookspecs.GROUP)
-        self._manager.add_hookspecs(hookspecs)
-        found = {(point.name, point.value): point for point in entry_points(group=hookspecs.GROUP)}
-        # Built-in architectures come first, so that nobody can take their names.
-        for point in sorted(found.values(), key=lambda p: (_distribution(p) != "cpufw", p.name)):
-            self._load(point)
+        if points is None:
+            self._discover()
+        else:
+            self.plugins = [Plugin(*point) for point in points]
 
-    def _load(self, point: EntryPoint) -> None:
-        dist = point.dist
-        plugin = Plugin(point.name, _distribution(point), dist.version if dist else "")
-        namesakes = [other for other in self.plugins if other.name == plugin.name]
-        self.plugins.append(plugin)
-        try:
-            if namesakes:
-                owner = namesakes[0].distribution
-                raise PluginError(f"a plugin '{plugin.name}' is there already, of {owner}")
-            plugin._module = point.load()
-            self._manager.register(plugin._module, name=point.name)
-            hooks = self._manager.get_hookcallers(plugin._module) or []
-            unknown = [caller.name for caller in hooks if not caller.has_spec()]
-            if unknown:
-                known = ", ".join(sorted(n for n in vars(hookspecs) if n.startswith("cpufw_")))
-                raise PluginError(f"there is no hook {', '.join(unknown)}; hooks are {known}")
-            plugin._calls = {
-                impl.function.__name__: impl
-                for caller in hooks
-                for impl in caller.get_hookimpls()
-                if impl.plugin is plugin._module
-            }
-            plugin.hooks = tuple(sorted(plugin._calls))
-        except (Exception, SystemExit) as error:  # whatever its import does, the rest goes on
-            self.fail(plugin, error)
+    def _discover(self) -> None:
+        # With pluggy a third of what a start would import: a fresh stamp saves it.
+        from importlib.metadata import entry_points
+
+        found = {(each.name, each.value): each.dist for each in entry_points(group=GROUP)}
+        plugins = [
+            Plugin(name, dist.name if dist else "", dist.version if dist else "", value)
+            for (name, value), dist in found.items()
+        ]
+        # Built-in architectures come first, so that nobody can take their names.
+        for plugin in sorted(plugins, key=lambda each: (each.distribution != "cpufw", each.name)):
+            name = plugin.name
+            namesakes = [other for other in self.plugins if other.name == name]
+            self.plugins.append(plugin)
+            try:
+                if namesakes:
+                    owner = namesakes[0].distribution
+                    raise PluginError(f"a plugin '{name}' is there already, of {owner}")
+                plugin.files = code_files(plugin.value)
+                plugin.files += entry_point_files(found[name, plugin.value])
+                plugin.calls = hooks_of(plugin.load())
+                plugin.hooks = tuple(sorted(plugin.calls))
+            except (Exception, SystemExit) as error:  # whatever its import does, the rest goes on
+                self.fail(plugin, error)
+
+    @property
+    def points(self) -> list[PluginPoint]:
+        """What another `PluginSet` needs to know of the plugins of this one."""
+        return [
+            (each.name, each.distribution, each.version, each.value, each.calls, each.files)
+            for each in self.plugins
+        ]
 
     def fail(self, plugin: Plugin, error: BaseException) -> None:
         """Take `plugin` out of use because of `error`; raises instead when strict."""
@@ -74,8 +101,6 @@ class PluginSet:
         if not isinstance(error, PluginError):
             reason = f"{type(error).__name__}: {reason}"
         plugin.error, plugin.hooks = reason, ()
-        if plugin._module is not None and self._manager.is_registered(plugin._module):
-            self._manager.unregister(plugin._module)
         if self.strict:
             raise PluginError(self.sentence(plugin)) from error
 
@@ -115,12 +140,12 @@ class PluginSet:
         A plugin whose implementation raises is taken out of use.
         """
         for plugin in self.plugins:
-            call = plugin._calls.get(hook) if plugin.error is None else None
-            if call is None:
+            if plugin.error is not None or hook not in plugin.calls:
                 continue
             try:
                 # As pluggy does it: an implementation takes only the arguments it wants.
-                answer = call.function(*(arguments[name] for name in call.argnames))
+                given = [arguments[name] for name in plugin.calls[hook]]
+                answer = getattr(plugin.load(), hook)(*given)
             except (Exception, SystemExit) as error:
                 self.fail(plugin, error)
                 continue
@@ -132,5 +157,46 @@ class PluginSet:
             pass
 
 
-def _distribution(point: EntryPoint) -> str:
-    return point.dist.name if point.dist is not None else ""
+def code_files(value: str) -> Signature:
+    """Path, size and time of the module in an entry point's `value`; nothing if it has no file."""
+    from importlib.util import find_spec
+
+    spec = find_spec(value.partition(":")[0].partition("[")[0].strip())
+    return (
+        [file_signature(spec.origin)]
+        if spec is not None and spec.has_location and spec.origin
+        else []
+    )
+
+
+def entry_point_files(distribution: Distribution | None) -> Signature:
+    """Path, size and time of the file that names the plugins of `distribution`, if it is one."""
+    # Where a distribution's metadata is has no public name; without it a new time of the folder
+    # that it is installed in tells of most changes.
+    folder = getattr(distribution, "_path", None)
+    file = f"{folder}/entry_points.txt"
+    return [file_signature(file)] if os.path.isfile(file) else []  # noqa: PTH113
+
+
+def hooks_of(module: Any) -> dict[str, tuple[str, ...]]:
+    """The hooks that `module` has, each with the arguments that it takes.
+
+    Raises `PluginError` for one that there is not, pluggy's own error for wrong arguments.
+    """
+    import pluggy
+
+    from cpufw import hookspecs
+
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(hookspecs)
+    manager.register(module)
+    hooks = manager.get_hookcallers(module) or []
+    unknown = [caller.name for caller in hooks if not caller.has_spec()]
+    if unknown:
+        known = ", ".join(sorted(n for n in vars(hookspecs) if n.startswith("cpufw_")))
+        raise PluginError(f"there is no hook {', '.join(unknown)}; hooks are {known}")
+    return {
+        impl.function.__name__: tuple(impl.argnames)
+        for caller in hooks
+        for impl in caller.get_hookimpls()
+    }

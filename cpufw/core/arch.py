@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cpufw.core.accel import Accelerator
     from cpufw.core.algebra import ModelRules
     from cpufw.core.board import Board
+    from cpufw.core.capture import CaptureRules
     from cpufw.core.cpu import CPUState
     from cpufw.core.machine import Machine
 
@@ -26,7 +27,9 @@ class Architecture:
     `cpu_base` returns the abstract `CPUState` subclass that every model's class extends; it is
     called when the first class is built, so that naming models costs no import. `arch_id` gives
     the architecture's own id of a slot (the APIC id on x86). `rules` returns how identities of
-    this architecture compare; without it only equal identities do.
+    this architecture compare; without it only equal identities do. `capture` returns how hosts of
+    this architecture are captured; without it they are not. Unless `case_sensitive`, models are
+    found by their names in any case.
     """
 
     name: str
@@ -36,6 +39,8 @@ class Architecture:
     levels: Sequence[TopologyLevel]
     arch_id: Callable[[Topology, SlotId], int]
     rules: Callable[[], ModelRules] | None = None
+    capture: Callable[[], CaptureRules] | None = None
+    case_sensitive: bool = True
 
     @cached_property
     def place_names(self) -> frozenset[str]:
@@ -67,12 +72,27 @@ class CompatProperty:
 
 
 @dataclass(frozen=True)
+class PlugUnit:
+    """What a machine type plugs at once where that is more than a thread: all of one `level`.
+
+    `type_name` is what the unit of a model is called, with `{model}` in it; `ids` gives the ids
+    that name a unit, from the slot of its first thread; those with only one value need not be
+    given.
+    """
+
+    level: TopologyLevel
+    type_name: str
+    ids: Callable[[Topology, SlotId], dict[str, int]]
+
+
+@dataclass(frozen=True)
 class MachineType:
     """A kind of machine: what surrounds the CPUs, and how names and properties read there.
 
     `accel` names the accelerators tried when the user names none (`"kvm"`); None for a machine
     type that only describes CPUs. `demo` are the board options that run the demonstration guest,
-    if there is one. `can_unplug` is whether its guests can give a CPU back.
+    if there is one. `can_unplug` is whether its guests can give a CPU back. CPUs come and go by
+    threads, or by whole cores or sockets where there is a `plug_unit`.
     """
 
     name: str
@@ -87,3 +107,4 @@ class MachineType:
     demo: Mapping[str, Any] | None = None
     accel: str | None = "kvm"
     can_unplug: bool = True
+    plug_unit: PlugUnit | None = None

@@ -68,7 +68,9 @@ class BareBoard:
 
     def __init__(self, machine: Machine, options: Mapping[str, Any]) -> None:
         if options:
-            raise ModelError(f"machine type none takes no {', '.join(options)}")
+            raise ModelError(
+                f"machine type {machine.machine_type.name} takes no {', '.join(options)}"
+            )
         self._machine = machine
 
     def cpu_plugged(self, slot: Slot, hotplugged: bool) -> None:
@@ -87,7 +89,8 @@ class BareBoard:
 
     def start(self) -> None:
         """Raise `ModelError`: there is nothing to run."""
-        raise ModelError("machine type none has no board to run a guest on")
+        name = self._machine.machine_type.name
+        raise ModelError(f"machine type {name} has no board to run a guest on")
 
     def stop(self) -> None:
         """Nothing runs."""

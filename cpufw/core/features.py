@@ -15,6 +15,8 @@ class Feature:
 
     `places` are the architecture's own spelling, such as `7.0.EBX:5` on x86; `aliases` maps a
     project (`qemu`, `linux`, `libvirt`) to the names it uses where they differ from `name`.
+    `groups` are the names under which it can be set together with others; `since` says what
+    introduced it, in the architecture's own spelling; `deprecated` features should not be used.
     """
 
     name: str
@@ -25,10 +27,17 @@ class Feature:
     vendors: tuple[str, ...] = ()
     description: str = ""
     source: str = ""
+    groups: tuple[str, ...] = ()
+    since: str = ""
+    deprecated: bool = False
 
 
 class FeatureTable:
-    """Every feature of one architecture, in definition order; the universe of its sets."""
+    """Every feature of one architecture, in definition order; the universe of its sets.
+
+    Where features are named to be set, tested or put into a `set`, a group's name means all of
+    its members; `table["msa"]` and `table.bit("msa")` know single features only.
+    """
 
     def __init__(self, arch: str, features: Sequence[Feature]) -> None:
         self.arch = arch
@@ -38,6 +47,10 @@ class FeatureTable:
         for bit, feature in enumerate(self.features):
             for alias in feature.aliases.get("qemu", ()):
                 self._names.setdefault(alias, bit)
+        self._group_masks: dict[str, int] = {}
+        for bit, feature in enumerate(self.features):
+            for group in feature.groups:
+                self._group_masks[group] = self._group_masks.get(group, 0) | 1 << bit
 
     def __len__(self) -> int:
         return len(self.features)
@@ -46,7 +59,7 @@ class FeatureTable:
         return iter(self.features)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._names
+        return name in self._names or name in self._group_masks
 
     def __getitem__(self, name: str) -> Feature:
         """The feature with this name or QEMU alias. Raises `NotFoundError`."""
@@ -59,12 +72,22 @@ class FeatureTable:
         except KeyError:
             raise NotFoundError(f"{self.arch} feature", name, self._names) from None
 
+    def mask(self, name: str) -> int:
+        """The mask of the feature `name` (or an alias), or of a group. Raises `NotFoundError`."""
+        group = self._group_masks.get(name)
+        return 1 << self.bit(name) if group is None else group
+
     def set(self, names: Iterable[str] = ()) -> FeatureSet:
-        """The set of the features with these names. Raises `NotFoundError`."""
+        """The set of the features with these names, groups in full. Raises `NotFoundError`."""
         mask = 0
         for name in names:
-            mask |= 1 << self.bit(name)
+            mask |= self.mask(name)
         return FeatureSet(self, mask)
+
+    @cached_property
+    def groups(self) -> Mapping[str, FeatureSet]:
+        """The members of each group, in the order of their first members."""
+        return {name: FeatureSet(self, mask) for name, mask in self._group_masks.items()}
 
     @cached_property
     def empty(self) -> FeatureSet:
@@ -75,6 +98,11 @@ class FeatureTable:
     def unmigratable(self) -> FeatureSet:
         """The features that tie a guest to its host."""
         return self.set(feature.name for feature in self.features if not feature.migratable)
+
+    @cached_property
+    def deprecated(self) -> FeatureSet:
+        """The features that should no longer be used."""
+        return self.set(feature.name for feature in self.features if feature.deprecated)
 
     @cached_property
     def requirement_masks(self) -> tuple[int, ...]:
@@ -168,14 +196,18 @@ class FeatureSet:
         return (features[bit].name for bit in bits(self.mask))
 
     def __contains__(self, name: object) -> bool:
-        return (
-            isinstance(name, str)
-            and name in self.table
-            and bool(self.mask >> self.table.bit(name) & 1)
-        )
+        if not isinstance(name, str) or name not in self.table:
+            return False
+        return not self.table.mask(name) & ~self.mask
 
     def __repr__(self) -> str:
         return f"FeatureSet({self.table.arch}: {' '.join(self) or '(none)'})"
+
+    def grouped(self) -> tuple[str, ...]:
+        """The shortest list of names for this set: complete groups, then the other features."""
+        groups = [name for name in self.table.groups if name in self]
+        rest = self - self.table.set(groups)
+        return (*groups, *rest)
 
     def with_requirements(self) -> FeatureSet:
         """This set and everything that its members require."""

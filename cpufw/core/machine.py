@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,6 +11,7 @@ from cpufw.core.accel import Accelerator
 from cpufw.core.arch import MachineType
 from cpufw.core.board import Outcome
 from cpufw.core.cpu import CPUClass, CPUState
+from cpufw.core.devices import DeviceTree
 from cpufw.core.features import FeatureSet
 from cpufw.core.hotplug import (
     EventLog,
@@ -27,10 +27,8 @@ from cpufw.core.qom import Object
 from cpufw.core.registry import Registry
 from cpufw.core.slot_tree import Node, SlotTree
 from cpufw.core.topology import Topology
-from cpufw.errors import HotplugError, ModelError, NotFoundError
-
-# A device id as QEMU accepts it: it must not be mistaken for a path or an index.
-_DEVICE_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
+from cpufw.core.unit import CPUUnit, UnitPlaces
+from cpufw.errors import HotplugError, ModelError
 
 
 class Machine(Object):
@@ -72,11 +70,13 @@ class Machine(Object):
         self._models: dict[str, CPUModel] = {}
         self.expansions: dict[tuple[CPUClass, frozenset[tuple[str, Any]]], Expansion] = {}
         Node("container").add_child("machine", self)
-        for name in ("unattached", "peripheral", "peripheral-anon"):
-            self.add_child(name, Node("container"))
+        self._devices = DeviceTree(self)
         self._tree = SlotTree(self, topology, self.slots, cpu_class.type_name)
+        self._units = UnitPlaces(machine_type.plug_unit, cpu_class.model.name, topology, self.slots)
         self.board = machine_type.board(self, options or {})
         try:
+            for unit in self._units.boot_units(topology.cpus):
+                self._enter_unit(unit, hotplugged=False)
             for slot in self.slots[: topology.cpus]:
                 self._new_cpu("", {}).realize(self, slot)
         except BaseException:
@@ -111,8 +111,6 @@ class Machine(Object):
 
     def compat_values(self, cpu_class: CPUClass) -> dict[str, Any]:
         """The values this machine type sets on `cpu_class` so that an old guest sees no change."""
-        if cpu_class.model.version is not None:
-            return {}
         suffix = self.registry.suffix(cpu_class.arch)
         return {
             spec.name: spec.parse(compat.value, compat.type_name)
@@ -141,6 +139,11 @@ class Machine(Object):
             )
         slot = slot or self._tree.named_by(cpu)
         with self.hotplug.lock:
+            if self._units.kind is not None and self._units.at(slot) is None:
+                raise HotplugError(
+                    f"{cpu.type_name} cannot be plugged by itself, only in a "
+                    f"{self._units.type_name}"
+                )
             if slot.state is not SlotState.EMPTY:
                 holder = slot.occupant[1] or slot.occupant[0] or "a CPU"
                 raise HotplugError(
@@ -167,7 +170,11 @@ class Machine(Object):
         slot = cpu.slot
         assert slot is not None
         with self.hotplug.lock:
-            self._add_device(cpu, hotplugged)
+            unit = self._units.at(slot)
+            if unit is not None:
+                unit.add_thread(cpu, slot)
+            else:
+                self._devices.add(cpu, hotplugged)
             slot.cpu, slot.occupant = cpu, (cpu.path, cpu.device_id)
             self._tree.show(slot, cpu)
             try:
@@ -179,25 +186,18 @@ class Machine(Object):
                 self._forget(slot)
                 raise
 
-    def _add_device(self, cpu: CPUState, hotplugged: bool) -> None:
-        where = "peripheral" if cpu.device_id else "peripheral-anon"
-        if not hotplugged and not cpu.device_id:
-            where = "unattached"
-        container = self.resolve(where)
-        if cpu.device_id:
-            container.add_child(cpu.device_id, cpu)
-            return
-        names = dict(container.children())
-        index = 0
-        while f"device[{index}]" in names:
-            index += 1
-        container.add_child(f"device[{index}]", cpu)
+    def _enter_unit(self, unit: CPUUnit, hotplugged: bool) -> None:
+        self._devices.add(unit, hotplugged)
+        self._units.enter(unit)
 
     def _forget(self, slot: Slot) -> None:
         if slot.cpu is not None:
             slot.cpu.unparent()
         slot.cpu = None
         self._tree.show(slot, None)
+        unit = self._units.at(slot)
+        if unit is not None and not unit.plugged():
+            self._units.leave(unit)
 
     # --- what users do -------------------------------------------------------------------
 
@@ -211,29 +211,53 @@ class Machine(Object):
         """Plug a new CPU of type `driver` into the slot that its properties name.
 
         `device_add("Haswell-x86_64-cpu", id="cpu1", socket_id=1, core_id=0, thread_id=0)`.
-        Returns the realized CPU; the guest brings it online later (see `events`). Raises
-        `NotFoundError`, `PropertyError`, `ModelError` or `HotplugError`; the machine is then as
-        it was.
+        Returns the realized CPU, of a unit its first; the guest brings it online later (see
+        `events`). Raises `NotFoundError`, `PropertyError`, `ModelError` or `HotplugError`; the
+        machine is then as it was, a unit plugged in full or not at all.
         """
-        if id and not _DEVICE_ID.match(id):
-            raise HotplugError(
-                f"device id '{id}' is not valid, expected a letter, then letters, digits, . _ -"
-            )
-        cpu_class = self.registry.cpu_class(driver)
-        if cpu_class is not self.cpu_class:
+        plug = self._plug_cpu if self._units.kind is None else self._plug_unit
+        cpus = plug(driver, id, properties)
+        for cpu in cpus:
+            try:
+                self.on_realized(cpu)
+            except Exception as error:  # an observer: the CPU is plugged all the same
+                self.hotplug.listener_errors.append(error)
+        return cpus[0]
+
+    def _plug_cpu(self, driver: str, id: str, properties: Mapping[str, Any]) -> list[CPUState]:
+        own = self.cpu_class
+        if driver != own.type_name and self.registry.cpu_class(driver, own.arch) is not own:
             raise HotplugError(
                 f"{driver} cannot be plugged: this machine's CPUs are {self.cpu_class.type_name}"
             )
         with self.hotplug.lock:
-            if id and self.resolve("peripheral").child(id) is not None:
-                raise HotplugError(f"device id '{id}' is in use")
+            self._devices.check_id(id)
             cpu = self._new_cpu(id, properties)
             cpu.realize(self, hotplugged=True)
+        return [cpu]
+
+    def _plug_unit(self, driver: str, id: str, properties: Mapping[str, Any]) -> list[CPUState]:
+        unit = self._units.new_unit(driver, id, properties)
+        plugged: list[CPUState] = []
         try:
-            self.on_realized(cpu)
-        except Exception as error:  # an observer: the CPU is plugged all the same
-            self.hotplug.listener_errors.append(error)
-        return cpu
+            with self.hotplug.lock:
+                self._devices.check_id(id)
+                self._units.check_free(unit)
+                self._enter_unit(unit, hotplugged=True)
+                for slot in unit.slots:
+                    cpu = self._new_cpu(id, {})
+                    cpu.realize(self, slot, hotplugged=True)
+                    plugged.append(cpu)
+        except BaseException:
+            # Not under the lock, see `eject`.
+            for cpu in reversed(plugged):
+                if cpu.slot is not None:
+                    self.eject(cpu.slot)
+            with self.hotplug.lock:
+                if self._units.at(unit.slots[0]) is unit:
+                    self._units.leave(unit)
+            raise
+        return plugged
 
     def device_del(self, id: str) -> None:
         """Ask the guest to give up the CPU that was added as `id`; `events` tell its answer.
@@ -241,30 +265,32 @@ class Machine(Object):
         Raises `NotFoundError` or `HotplugError`.
         """
         with self.hotplug.lock:
-            slot = self._device(id).slot
-            assert slot is not None
-            self.request_unplug(slot)
+            self.request_unplug(self._devices.slot_of(id))
 
-    def _device(self, id: str) -> CPUState:
-        devices = dict(self.resolve("peripheral").children())
-        cpu = devices.get(id)
-        if not isinstance(cpu, CPUState) or cpu.slot is None:
-            raise NotFoundError("device id", id, devices)
-        return cpu
+    def _plugged_with(self, slot: Slot) -> Sequence[Slot]:
+        unit = self._units.at(slot)
+        return [slot] if unit is None else unit.plugged()
 
     def request_unplug(self, slot: Slot) -> None:
-        """Ask the guest to give up the CPU of `slot`. A request may be repeated."""
+        """Ask the guest to give up the CPU of `slot`, and all of the unit that it is part of.
+
+        A request may be repeated.
+        """
         if not self.machine_type.can_unplug:
             raise HotplugError(f"machine type {self.machine_type.name} cannot unplug CPUs")
         with self.hotplug.lock:
-            before = slot.state
-            self.hotplug.advance(slot, HotplugEventKind.UNPLUG_REQUESTED)
+            slots = self._plugged_with(slot)
+            earlier = [each for each in slots if each.state is SlotState.UNPLUG_REQUESTED]
             try:
-                self.board.cpu_unplug_request(slot)
+                for each in slots:
+                    self.hotplug.advance(each, HotplugEventKind.UNPLUG_REQUESTED)
+                for each in slots:
+                    self.board.cpu_unplug_request(each)
             except BaseException as error:
                 # The guest was never asked; an earlier request still stands.
-                if before is not slot.state is SlotState.UNPLUG_REQUESTED:
-                    self.hotplug.advance(slot, HotplugEventKind.UNPLUG_WITHDRAWN, str(error))
+                for each in slots:
+                    if each not in earlier and each.state is SlotState.UNPLUG_REQUESTED:
+                        self.hotplug.advance(each, HotplugEventKind.UNPLUG_WITHDRAWN, str(error))
                 raise
 
     def withdraw_unplug(self, id: str) -> None:
@@ -273,13 +299,14 @@ class Machine(Object):
         Raises `NotFoundError`, or `HotplugError` if nothing was asked or the guest has seen it.
         """
         with self.hotplug.lock:
-            slot = self._device(id).slot
-            assert slot is not None
-            if slot.state is not SlotState.UNPLUG_REQUESTED:
+            slots = self._plugged_with(self._devices.slot_of(id))
+            asked = [slot for slot in slots if slot.state is SlotState.UNPLUG_REQUESTED]
+            if not asked:
                 raise HotplugError(f"device '{id}' has not been asked to leave")
-            if not self.board.cpu_unplug_withdraw(slot):
-                raise HotplugError(f"the guest has seen the request to give up '{id}' already")
-            self.hotplug.advance(slot, HotplugEventKind.UNPLUG_WITHDRAWN)
+            for slot in asked:
+                if not self.board.cpu_unplug_withdraw(slot):
+                    raise HotplugError(f"the guest has seen the request to give up '{id}' already")
+                self.hotplug.advance(slot, HotplugEventKind.UNPLUG_WITHDRAWN)
 
     def cpu_online(self, slot: Slot, detail: str = "") -> None:
         """The guest showed that it runs the CPU of `slot`."""
@@ -311,18 +338,10 @@ class Machine(Object):
         return [slot.cpu for slot in self.slots if slot.cpu is not None]
 
     def hotpluggable_cpus(self) -> list[dict[str, Any]]:
-        """Every slot as QMP's `query-hotpluggable-cpus` shows it, highest first."""
-        shown = []
-        for slot in reversed(self.slots):
-            entry = {
-                "props": self._tree.ids(slot),
-                "vcpus-count": 1,
-                "type": self.cpu_class.type_name,
-            }
-            if slot.cpu is not None:
-                entry["qom-path"] = slot.cpu.path
-            shown.append(entry)
-        return shown
+        """Every place as QMP's `query-hotpluggable-cpus` shows it, highest first."""
+        if self._units.kind is not None:
+            return self._units.hotpluggable()
+        return self._tree.hotpluggable(self.cpu_class.type_name)
 
     def events(self, since: int = 0, timeout: float | None = None) -> Iterator[HotplugEvent]:
         """Hot-plug events after number `since`, then new ones as they come.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -46,36 +46,80 @@ class AliasRule(enum.Enum):
 
     FIRST = "first"
     NEWEST = "newest"
+    NONE = "none"  # no version: it is a model of its own, which machine types may change
 
 
 class Catalogue:
-    """Every model of one architecture by name, in definition order."""
+    """Every model of one architecture by name, in definition order.
 
-    def __init__(self, arch: str, table: FeatureTable, models: Iterable[CPUModel]) -> None:
+    `models` are the models, or for each name what makes its model when it is first asked for.
+    Unless `case_sensitive`, names are looked up in any case; the models keep theirs.
+    """
+
+    def __init__(
+        self,
+        arch: str,
+        table: FeatureTable,
+        models: Iterable[CPUModel] | Mapping[str, Callable[[], CPUModel]],
+        case_sensitive: bool = True,
+    ) -> None:
         self.arch, self.table = arch, table
-        self._models = {model.name: model for model in models}
-        self._newest: dict[str, CPUModel] = {}
-        for model in self._models.values():
-            if model.version is not None and model.name == f"{model.family}-v{model.version}":
-                newest = self._newest.get(model.family)
-                if newest is None or model.version > (newest.version or 0):
-                    self._newest[model.family] = model
+        self._key: Callable[[str], str] = str if case_sensitive else str.lower
+        self._made: dict[str, CPUModel] = {}
+        self._make: Mapping[str, Callable[[], CPUModel]] = {}
+        if isinstance(models, Mapping):
+            self._make = models
+        else:
+            self._made = {model.name: model for model in models}
+        self._names = {self._key(name): name for name in self._make or self._made}
 
     def __iter__(self) -> Iterator[CPUModel]:
-        return iter(self._models.values())
+        return map(self._model, self.names)
 
     def __len__(self) -> int:
-        return len(self._models)
+        return len(self._names)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._models
+        return isinstance(name, str) and self._key(name) in self._names
 
     def __getitem__(self, name: str) -> CPUModel:
-        """The model with exactly this name. Raises `NotFoundError` with the nearest names."""
+        """The model of this name. Raises `NotFoundError` with the nearest names."""
         try:
-            return self._models[name]
+            known = self._names[self._key(name)]
         except KeyError:
-            raise NotFoundError("CPU model", name, self._models) from None
+            raise NotFoundError("CPU model", name, self.names) from None
+        return self._model(known)
+
+    @property
+    def names(self) -> Collection[str]:
+        """The name of every model; no model is made for it."""
+        return self._names.values()
+
+    def _model(self, name: str) -> CPUModel:
+        model = self._made.get(name)
+        if model is None:
+            model = self._made[name] = self._make[name]()
+        return model
+
+    def newest(self, family: str) -> CPUModel | None:
+        """The newest version of `family`, None if it has no versions."""
+        prefix = f"{family}-v"
+        numbers = [name.removeprefix(prefix) for name in self.names if name.startswith(prefix)]
+        for number in sorted(filter(str.isdecimal, numbers), key=int, reverse=True):
+            model = self._model(prefix + number)
+            if (model.family, model.version) == (family, int(number)):
+                return model
+        return None
+
+    def typed(self, name: str) -> CPUModel:
+        """The model whose name the CPU type of `name` bears.
+
+        A version's alias has a CPU type of its own; any other alias is only another name of a
+        model and shares its type. Raises `NotFoundError`.
+        """
+        model = self[name]
+        target = self[model.alias_of] if model.alias_of is not None else model
+        return model if target.version is not None else target
 
     def resolve(self, name: str, rule: AliasRule = AliasRule.FIRST) -> CPUModel:
         """The definition that `name` stands for under a machine type's alias `rule`.
@@ -83,10 +127,10 @@ class Catalogue:
         The result keeps the name asked for. Raises `NotFoundError`.
         """
         model = self[name]
-        if rule is AliasRule.NEWEST and name == model.family and name in self._newest:
-            newest = self._newest[model.family]
+        newest = self.newest(name) if rule is AliasRule.NEWEST and name == model.family else None
+        if newest is not None:
             return replace(newest, name=model.name, version=None, alias_of=newest.name)
-        return model
+        return replace(model, alias_of=None) if rule is AliasRule.NONE else model
 
 
 @dataclass(frozen=True)
@@ -121,6 +165,7 @@ def parse_cpu(text: str) -> CPURequest:
     for part in parts:
         key, equals, value = part.partition("=")
         if equals and key:
+            properties.pop(key, None)  # the last setting counts, also where properties overlap
             properties[key] = value
         elif part[:1] == "+" and len(part) > 1:
             plus.append(part[1:])

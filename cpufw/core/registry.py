@@ -25,29 +25,40 @@ class Registry:
     ) -> None:
         self.architectures = architectures
         self.catalogue, self.suffix = catalogue, suffix
-        self._classes: dict[str, CPUClass] = {}
+        self._classes: dict[tuple[str, str], CPUClass] = {}  # by architecture and type name
 
     def type_names(self) -> Iterator[str]:
         """Every CPU type's name."""
         for arch in self.architectures:
-            suffix = self.suffix(arch)
-            for model in self.catalogue(arch):
-                yield f"{model.name}-{suffix}"
+            catalogue = self.catalogue(arch)
+            for model in catalogue:
+                if catalogue.typed(model.name) is model:
+                    yield f"{model.name}-{self.suffix(arch)}"
 
-    def cpu_class(self, type_name: str) -> CPUClass:
+    def type_name(self, arch: str, name: str) -> str:
+        """The CPU type of the model that goes by `name`. Raises `NotFoundError`."""
+        return f"{self.catalogue(arch).typed(name).name}-{self.suffix(arch)}"
+
+    def cpu_class(self, type_name: str, arch: str | None = None) -> CPUClass:
         """The class of this CPU type: `cpu_class("Haswell-x86_64-cpu")`.
 
-        Raises `NotFoundError`, which offers the nearest names.
+        Where several architectures have types of that name, of `arch`, else of the first. Raises
+        `NotFoundError`, which offers the nearest names.
         """
-        found = self._classes.get(type_name)
-        if found is not None:
-            return found
-        for arch, architecture in self.architectures.items():
-            suffix = self.suffix(arch)
-            name = type_name.removesuffix("-" + suffix)
-            if name != type_name and name in self.catalogue(arch):
-                model = self.catalogue(arch)[name]
-                return self._classes.setdefault(
-                    type_name, build_cpu_class(model, architecture, type_name)
-                )
+        for each in sorted(self.architectures, key=lambda known: known != arch):
+            found = self._classes.get((each, type_name)) or self._class_of(each, type_name)
+            if found is not None:
+                return found
         raise NotFoundError("CPU type", type_name, self.type_names())
+
+    def _class_of(self, arch: str, type_name: str) -> CPUClass | None:
+        catalogue, name = self.catalogue(arch), type_name.removesuffix("-" + self.suffix(arch))
+        if name == type_name or name not in catalogue:
+            return None
+        model = catalogue[name]
+        if catalogue.typed(name) is not model:
+            return None
+        key = arch, self.type_name(arch, name)
+        if key not in self._classes:
+            self._classes[key] = build_cpu_class(model, self.architectures[arch], key[1])
+        return self._classes[key]

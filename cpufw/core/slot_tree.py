@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cpufw.core.hotplug import Slot
 from cpufw.core.qom import Object
@@ -59,6 +59,16 @@ class SlotTree:
     def ids(self, slot: Slot) -> dict[str, int]:
         """The ids that name `slot`: `{"socket-id": 0, "core-id": 1, "thread-id": 0}`."""
         return {level.id_name: slot.id[level] for level in self._levels}
+
+    def hotpluggable(self, cpu_type: str) -> list[dict[str, Any]]:
+        """Every slot as QMP's `query-hotpluggable-cpus` shows it, highest first."""
+        shown = []
+        for slot in reversed(self._slots):
+            entry = {"props": self.ids(slot), "vcpus-count": 1, "type": cpu_type}
+            if slot.cpu is not None:
+                entry["qom-path"] = slot.cpu.path
+            shown.append(entry)
+        return shown
 
     def named_by(self, cpu: CPUState) -> Slot:
         """The slot that the ids given to `cpu` name. Raises `HotplugError`."""

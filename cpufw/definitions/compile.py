@@ -7,24 +7,34 @@ features in order, and one record a model name, versions and aliases written out
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cpufw.core.features import FeatureSet, FeatureTable
 from cpufw.definitions.compiled import CompiledArch
+from cpufw.definitions.delta import (
+    GENERIC_KEYS,
+    SAYS_NOTHING,
+    Whole,
+    changed_features,
+    changed_record,
+    check_requirements,
+    feature_names,
+    known_features,
+    write_out,
+)
 from cpufw.definitions.document import Document, Problem, Step, read_document
 from cpufw.definitions.features import compile_features, unknown
+from cpufw.definitions.machine_checks import machine_problems
 from cpufw.definitions.schema import schema_problems
 from cpufw.errors import DefinitionError
 
-# What every kind of model shares; all other keys are the architecture's identity values.
-_GENERIC = {
-    "kind", "name", "description", "source", "deprecated", "dynamic", "static", "arch",
-    "features", "with", "versions", "base", "add", "remove", "version", "alias", "aliases",
-}  # fmt: skip
-
-_NEEDED = {"features": ("arch", "models", "features"), "model": ("name", "description")}
+_NEEDED = {
+    "features": ("arch", "models", "features"),
+    "machines": ("arch", "machines"),
+    "model": ("name", "description"),
+}
 
 
 def definition_files(folder: Path) -> list[Path]:
@@ -104,7 +114,7 @@ class _Compiler:
             if name not in self.archs:
                 self.archs[name] = CompiledArch(name, compiled.suffix, compiled.model_kind)
                 self.tables[name] = compiled.table()
-        models = [document for document in good if document.kind != "features"]
+        models = [d for d in good if d.kind not in ("features", "machines")]
         for document in models:
             name = document.data["name"]
             if name in self.waiting:
@@ -114,7 +124,27 @@ class _Compiler:
                 self.waiting[name] = document
         for document in list(self.waiting.values()):
             self._model(document, ())
-        return {name: arch for name, arch in self.archs.items() if arch.features or arch.models}
+        for document in good:
+            if document.kind == "machines":
+                self._machines(document)
+        return {
+            name: arch
+            for name, arch in self.archs.items()
+            if arch.features or arch.models or arch.machines
+        }
+
+    def _machines(self, document: Document) -> None:
+        arch = self.archs.get(document.data["arch"])
+        if arch is None:
+            if not self.features_rejected:
+                message = unknown("architecture", document.data["arch"], self.archs)
+                self._report(document, message, ["arch"])
+            return
+        base = self.base.get(arch.arch)
+        models = {*arch.models, *(base.models if base is not None else ())}
+        for message, where in machine_problems(document.data, arch.suffix, models, self.rejected):
+            self._report(document, message, where)
+        arch.machines.append(document.data)
 
     def _shape_problems(self, document: Document) -> list[Problem]:
         try:
@@ -153,6 +183,8 @@ class _Compiler:
         if wanted is not None:
             names = [wanted] if isinstance(wanted, str) else wanted
             archs = [arch for arch in archs if arch.arch in names]
+        elif "base" in data:
+            archs = self._having(document, archs, path) or archs[:1]
         if not archs and not self.features_rejected:
             self._report(
                 document, f"no architecture's models are of kind {document.kind}", ["kind"]
@@ -164,7 +196,7 @@ class _Compiler:
             self._model_of(document, arch, (*path, data["name"]))
 
     def _model_of(self, document: Document, arch: CompiledArch, path: tuple[str, ...]) -> None:
-        data, table = document.data, self.tables[arch.arch]
+        data, table, report = document.data, self.tables[arch.arch], self._report
         identity: dict[str, Any] = {}
         features = table.empty
         companions: dict[str, FeatureSet] = {}
@@ -179,21 +211,22 @@ class _Compiler:
                 # What came along goes with what it requires, but a trigger may still be turned on.
                 kept = table.set(names.split()).without(gone - table.set([trigger]))
                 companions[trigger] = kept
-        identity.update({key: value for key, value in data.items() if key not in _GENERIC})
-        features |= self._names(document, table, data.get("features", []), ["features"])
-        features = self._delta(document, table, features, data, [])
+        identity.update({key: value for key, value in data.items() if key not in GENERIC_KEYS})
+        features |= known_features(document, table, data.get("features", []), ["features"], report)
+        features = changed_features(document, features, data, [], report)
         for trigger, names in data.get("with", {}).items():
             where: list[Step] = ["with", trigger]
             if trigger not in table:
-                self._report(document, unknown("feature", trigger, _all(table)), where)
+                self._report(document, unknown("feature", trigger, feature_names(table)), where)
                 continue
             if "base" in data:
                 before = companions.get(trigger, table.empty)
-                companions[trigger] = self._delta(document, table, before, names, where)
+                companions[trigger] = changed_features(document, before, names, where, report)
             else:
-                companions[trigger] = self._names(document, table, names, where)
+                companions[trigger] = known_features(document, table, names, where, report)
         origin = [key for key in ("features", "remove", "add", "base") if key in data]
-        self._closed(document, table, features, companions, origin[:1])
+        whole = (identity, features, companions)
+        check_requirements(document, whole, origin[:1], report)
         shared = {
             "family": data["name"],
             "source": data.get("source", ""),
@@ -201,15 +234,44 @@ class _Compiler:
             "dynamic": data.get("dynamic", False),
             "static": data.get("static", False),
         }
-        first = _record(shared, data["description"], identity, features, companions)
+        if "members" in data:
+            self._members(document, arch, whole, shared)
+            return
+        first = write_out(shared, data["description"], whole)
         versions = data.get("versions", [])
         first["alias_of"] = f"{data['name']}-v1" if versions else None
         self._add(document, arch, data["name"], first, ["name"])
-        for index, alias in enumerate(data.get("aliases", ())):
-            record = {**first, "alias_of": data["name"]}
-            self._add(document, arch, alias, record, ["aliases", index])
+        self._aliases(document, arch, data, first, [])
         for index, delta in enumerate(versions):
-            self._version(document, arch, index, delta, (identity, features, companions), shared)
+            self._version(document, arch, index, delta, whole, shared)
+
+    def _aliases(
+        self,
+        document: Document,
+        arch: CompiledArch,
+        data: Mapping[str, Any],
+        record: dict[str, Any],
+        where: list[Step],
+    ) -> None:
+        for index, alias in enumerate(data.get("aliases", ())):
+            named = {**record, "alias_of": data["name"]}
+            self._add(document, arch, alias, named, [*where, "aliases", index])
+
+    def _members(
+        self,
+        document: Document,
+        arch: CompiledArch,
+        family: Whole,
+        shared: dict[str, Any],
+    ) -> None:
+        """Models with names of their own; the family they are deltas on is none itself."""
+        for key in {"versions", "aliases"} & document.data.keys():
+            self._report(document, f"a family with members has no {key} of its own", [key])
+        for index, delta in enumerate(document.data["members"]):
+            where: list[Step] = ["members", index]
+            record = changed_record(document, delta, family, shared, where, self._report)
+            self._add(document, arch, delta["name"], record, [*where, "name"])
+            self._aliases(document, arch, delta, record, where)
 
     def _version(
         self,
@@ -217,37 +279,19 @@ class _Compiler:
         arch: CompiledArch,
         index: int,
         delta: Mapping[str, Any],
-        first: tuple[dict[str, Any], FeatureSet, dict[str, FeatureSet]],
+        first: Whole,
         shared: dict[str, Any],
     ) -> None:
-        data, table = document.data, self.tables[arch.arch]
+        data = document.data
         where: list[Step] = ["versions", index]
         number = delta["version"]
         if number != index + 1:
             message = f"version {number} stands where version {index + 1} is expected"
             self._report(document, message, [*where, "version"])
-        identity, features, companions = first
-        changes = {key: value for key, value in delta.items() if key not in _GENERIC}
-        if index == 0 and (changes or {"add", "remove", "with"} & delta.keys()):
+        if index == 0 and delta.keys() - SAYS_NOTHING:
             self._report(document, "version 1 is the model itself and changes nothing", where)
-        for key, value in changes.items():
-            if identity.get(key) == value:
-                message = f"{key} is {value} already in version 1"
-                self._report(document, message, [*where, key])
-        features = self._delta(document, table, features, delta, where)
-        companions = dict(companions)
-        for trigger, change in delta.get("with", {}).items():
-            place = [*where, "with", trigger]
-            if trigger not in companions:
-                self._report(document, f"version 1 has nothing that comes with {trigger}", place)
-                continue
-            companions[trigger] = self._delta(document, table, companions[trigger], change, place)
-        self._closed(document, table, features, companions, where)
-        note = delta.get("description", "")
-        description = data["description"] + (f"; {note}" if note else "")
-        record = _record(shared, description, {**identity, **changes}, features, companions)
+        record = changed_record(document, delta, first, shared, where, self._report)
         record["version"] = number
-        record["deprecated"] = shared["deprecated"] or delta.get("deprecated", False)
         name = f"{data['name']}-v{number}"
         self._add(document, arch, name, record, [*where, "version"])
         if "alias" in delta:
@@ -258,7 +302,6 @@ class _Compiler:
         self, document: Document, arch: CompiledArch, path: tuple[str, ...]
     ) -> dict[str, Any] | None:
         name: str = document.data["base"]
-        base = self.base.get(arch.arch)
         parent = self._defining(name)
         if parent is not None and parent.data["name"] in path:
             circle = " -> ".join((*path, name))
@@ -266,10 +309,14 @@ class _Compiler:
             return None
         if parent is not None:
             self._model(parent, path)
-        known = {**(base.models if base is not None else {}), **arch.models}
+        known = self._known(arch)
         if name not in known:
             family = re.sub(r"-v[0-9]+\Z", "", name)
-            if parent is None and not {name, family} & self.rejected:
+            if parent is not None and "members" in parent.data:
+                members = ", ".join(member["name"] for member in parent.data["members"])
+                message = f"'{name}' is a family: start from one of its members, {members}"
+                self._report(document, message, ["base"])
+            elif parent is None and not {name, family} & self.rejected:
                 self._report(document, unknown("base model", name, known), ["base"])
             return None  # a parent that failed has been reported where it stands
         if known[name]["dynamic"]:
@@ -278,13 +325,31 @@ class _Compiler:
             return None
         return known[name]
 
+    def _having(
+        self, document: Document, archs: list[CompiledArch], path: tuple[str, ...]
+    ) -> list[CompiledArch]:
+        """Those of `archs` that have the model that this document starts from."""
+        name = document.data["base"]
+        parent = self._defining(name)
+        path = (*path, document.data["name"])
+        if parent is not None and parent.data["name"] not in path:
+            self._model(parent, path)
+        return [arch for arch in archs if name in self._known(arch)]
+
+    def _known(self, arch: CompiledArch) -> dict[str, dict[str, Any]]:
+        base = self.base.get(arch.arch)
+        return {**(base.models if base is not None else {}), **arch.models}
+
     def _defining(self, name: str) -> Document | None:
-        """The document here that will define `name`: a family, a version, or an alias."""
+        """The document here that will define `name`: a family, a version, a member, an alias."""
         for family, document in self.waiting.items():
             versions = document.data.get("versions", ())
+            members = document.data.get("members", ())
             names = {version.get("alias") for version in versions}
-            names |= set(document.data.get("aliases", ()))
             names |= {f"{family}-v{version['version']}" for version in versions}
+            names |= {member["name"] for member in members}
+            for named in (document.data, *members):
+                names |= set(named.get("aliases", ()))
             if name == family or name in names:
                 return document
         return None
@@ -302,78 +367,3 @@ class _Compiler:
             self._report(document, f"the name '{name}' is taken by another model", where)
         else:
             arch.models[name] = record
-
-    def _names(
-        self,
-        document: Document,
-        table: FeatureTable,
-        names: Sequence[str],
-        where: Sequence[Step],
-    ) -> FeatureSet:
-        good = []
-        for index, name in enumerate(names):
-            if name in table:
-                good.append(name)
-            else:
-                message = unknown("feature", name, _all(table))
-                self._report(document, message, [*where, index])
-        return table.set(good)
-
-    def _delta(
-        self,
-        document: Document,
-        table: FeatureTable,
-        features: FeatureSet,
-        delta: Mapping[str, Any],
-        where: Sequence[Step],
-    ) -> FeatureSet:
-        added = self._names(document, table, delta.get("add", ()), [*where, "add"])
-        removed = self._names(document, table, delta.get("remove", ()), [*where, "remove"])
-        for index, name in enumerate(delta.get("add", ())):
-            if name in features:
-                place = [*where, "add", index]
-                self._report(document, f"cannot add {name}: it is there already", place)
-        for index, name in enumerate(delta.get("remove", ())):
-            if name in table and name not in features:
-                place = [*where, "remove", index]
-                self._report(document, f"cannot remove {name}: it is not there", place)
-        return (features | added) - removed
-
-    def _closed(
-        self,
-        document: Document,
-        table: FeatureTable,
-        features: FeatureSet,
-        companions: Mapping[str, FeatureSet],
-        where: Sequence[Step],
-    ) -> None:
-        for name, missing in features.unmet().items():
-            self._report(document, f"{name} requires {', '.join(missing)}", where)
-        for trigger, extra in companions.items():
-            whole = features | table.set([trigger]) | extra
-            for name, missing in whole.unmet().items():
-                if name in extra:
-                    message = f"{name} (with {trigger}) requires {', '.join(missing)}"
-                    self._report(document, message, where)
-
-
-def _record(
-    shared: dict[str, Any],
-    description: str,
-    identity: dict[str, Any],
-    features: FeatureSet,
-    companions: Mapping[str, FeatureSet],
-) -> dict[str, Any]:
-    return {
-        **shared,
-        "version": None,
-        "alias_of": None,
-        "description": description,
-        "identity": identity,
-        "features": " ".join(features),
-        "companions": {trigger: " ".join(names) for trigger, names in companions.items()},
-    }
-
-
-def _all(table: FeatureTable) -> Iterator[str]:
-    return (feature.name for feature in table)

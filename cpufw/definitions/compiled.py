@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 
-from cpufw.core.features import Feature, FeatureTable
+from cpufw.core.features import Feature, FeatureSet, FeatureTable
 from cpufw.core.model import Catalogue, CPUModel
 from cpufw.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from cpufw.definitions.index import Record, Records
 
 
 @dataclass
@@ -17,6 +21,8 @@ class CompiledArch:
 
     `models` maps each name to its record: family, version, alias_of, description, source,
     identity, features and companions (names joined by spaces), deprecated, dynamic, static.
+    `machines` are the documents of kind `machines` as they were read; an index keeps them apart
+    (`Index.machines`).
     """
 
     arch: str
@@ -24,15 +30,27 @@ class CompiledArch:
     model_kind: str
     features: list[dict[str, Any]] = field(default_factory=list)
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    machines: list[dict[str, Any]] = field(default_factory=list)
 
     def table(self) -> FeatureTable:
         """The architecture's feature table."""
-        return FeatureTable(self.arch, [feature_of(entry) for entry in self.features])
+        return feature_table(self.arch, self.features)
+
+    def type_name(self, name: str) -> str:
+        """The CPU type of the model `name`: as in `Catalogue.typed`, an alias may share one."""
+        target = self.models[name]["alias_of"]
+        shared = target is not None and self.models[target]["version"] is None
+        return f"{target if shared else name}-{self.suffix}"
+
+
+def feature_table(arch: str, entries: Iterable[Mapping[str, Any]]) -> FeatureTable:
+    """The features of `arch` from the entries of its features file."""
+    return FeatureTable(arch, [feature_of(entry) for entry in entries])
 
 
 def feature_of(entry: Mapping[str, Any]) -> Feature:
     """The feature that one entry of a features file describes."""
-    place = entry["place"]
+    place, group = entry["place"], entry.get("group", ())
     aliases = {
         project: (names,) if isinstance(names, str) else tuple(names)
         for project, names in entry.get("aliases", {}).items()
@@ -46,42 +64,59 @@ def feature_of(entry: Mapping[str, Any]) -> Feature:
         tuple(entry.get("vendors", ())),
         entry.get("description", ""),
         entry.get("source", ""),
+        (group,) if isinstance(group, str) else tuple(group),
+        entry.get("since", ""),
+        entry.get("deprecated", False),
     )
 
 
-def build_catalogue(arch: str, layers: Iterable[Mapping[str, CompiledArch]]) -> Catalogue:
-    """The models of `arch` from every layer of definitions, in order.
+def build_catalogue(
+    table: FeatureTable,
+    layers: Iterable[Mapping[str, Record] | Records],
+    case_sensitive: bool = True,
+) -> Catalogue:
+    """The models of one architecture from every layer of definitions, in order.
 
-    Raises `DefinitionError` if no layer has its features or two layers share a model's name.
+    A model is made from its record when it is first asked for. Raises `DefinitionError` if two
+    models share a name.
     """
-    parts = [layer[arch] for layer in layers if arch in layer]
-    tables = [part for part in parts if part.features]
-    if not tables:
-        raise DefinitionError([f"no definitions give the features of {arch}"])
-    table = tables[0].table()
-    models: dict[str, CPUModel] = {}
-    for part in parts:
-        for name, record in part.models.items():
+
+    @cache  # a model's names and versions mostly have the same features
+    def features(names: str) -> FeatureSet:
+        return table.set(names.split())
+
+    models: dict[str, Callable[[], CPUModel]] = {}
+    folded: dict[str, str] = {}
+    for records in layers:
+        for name in records:
             if name in models:
-                raise DefinitionError([f"{arch} model '{name}' is defined in two folders"])
-            models[name] = _model(arch, name, record, table)
-    return Catalogue(arch, table, models.values())
+                raise DefinitionError([f"{table.arch} model '{name}' is defined in two folders"])
+            models[name] = partial(_model, table.arch, name, records, features)
+            other = name if case_sensitive else folded.setdefault(name.lower(), name)
+            if other != name:
+                message = f"{table.arch} models '{other}' and '{name}' differ only in case"
+                raise DefinitionError([message])
+    return Catalogue(table.arch, table, models, case_sensitive)
 
 
-def _model(arch: str, name: str, record: Mapping[str, Any], table: FeatureTable) -> CPUModel:
+def _model(
+    arch: str,
+    name: str,
+    records: Mapping[str, Record] | Records,
+    features: Callable[[str], FeatureSet],
+) -> CPUModel:
+    record = records[name]
     return CPUModel(
         arch=arch,
         name=name,
         family=record["family"],
-        features=table.set(record["features"].split()),
+        features=features(record["features"]),
         version=record["version"],
         alias_of=record["alias_of"],
         description=record["description"],
         source=record["source"],
         identity=record["identity"],
-        companions={
-            trigger: table.set(names.split()) for trigger, names in record["companions"].items()
-        },
+        companions={trigger: features(names) for trigger, names in record["companions"].items()},
         deprecated=record["deprecated"],
         dynamic=record["dynamic"],
         static=record["static"],

@@ -53,11 +53,14 @@ class Document:
         return kind if isinstance(kind, str) else ""
 
 
-def read_document(path: Path) -> Document:
-    """The document in the file at `path`; what is wrong with it is in `problems`."""
+def read_document(path: Path, text: str | None = None) -> Document:
+    """The document in the file at `path`; what is wrong with it is in `problems`.
+
+    `text` is what the file holds, if it has been read already.
+    """
     document = Document(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8") if text is None else text
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         document.problems.append(document.problem(f"cannot be read: {reason}"))

@@ -44,6 +44,7 @@ def _check_names_and_bits(
 ) -> None:
     owner: dict[str, str] = {}
     names: dict[str, str] = {}
+    groups = {group for entry in entries for group in feature_of(entry).groups}
     for index, entry in enumerate(entries):
         feature = feature_of(entry)
         for place in feature.places:
@@ -54,6 +55,9 @@ def _check_names_and_bits(
         for called in (feature.name, *feature.aliases.get("qemu", ())):
             if called in names:
                 message = f"'{called}' also names the feature {names[called]}"
+                report(document, message, ["features", index, "name"])
+            if called in groups:
+                message = f"'{called}' also names a group of features"
                 report(document, message, ["features", index, "name"])
             names.setdefault(called, feature.name)
 

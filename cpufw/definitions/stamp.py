@@ -1,7 +1,7 @@
 """The stamp: what the indexes in use were made from, so that a fresh start reads nothing else.
 
-It names the index files, every definition file with size and time, and every folder of `sys.path`
-with its time: a plugin that is installed, upgraded or removed changes one of those.
+It names the plugins, the index files, every definition file with size and time, and every folder
+of `sys.path` with its time: a plugin that is installed, upgraded or removed changes one of those.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from cpufw.definitions.index import Row
 
     Signature: TypeAlias = list[list[Any]]
+    # Name, distribution, version, object, arguments of each hook, files.
+    PluginPoint: TypeAlias = tuple[str, str, str, str, Mapping[str, Sequence[str]], Signature]
 
-_MAGIC = b"cpufw-stamp-2"
+_MAGIC = b"cpufw-stamp-3"
 
 
 def cache_folder() -> str:
@@ -59,6 +61,12 @@ def signature(folder: str) -> Signature:
     return found
 
 
+def file_signature(path: str) -> list[Any]:
+    """Path, size and time of one file. Raises `OSError`."""
+    stat = os.stat(path)  # noqa: PTH116
+    return [path, stat.st_size, stat.st_mtime_ns]
+
+
 def environment() -> Signature:
     """Every folder that Python imports from, with its time."""
     found: Signature = []
@@ -76,61 +84,90 @@ def stamp_path(folders: Sequence[str]) -> str:
     return os.path.join(cache_folder(), f"stamp-{key:08x}")  # noqa: PTH118
 
 
+class Stamp:
+    """What was recorded, and is still so: the plugins, and each folder's index.
+
+    `indexes` has folder, index file and index in the order in which they were loaded; `sources`
+    each folder's signature.
+    """
+
+    __slots__ = ("indexes", "plugins", "sources")
+
+    def __init__(
+        self,
+        plugins: list[PluginPoint],
+        indexes: list[tuple[str, str, Index]],
+        sources: dict[str, Signature],
+    ) -> None:
+        self.plugins, self.indexes, self.sources = plugins, indexes, sources
+
+
 def write_stamp(
     folders: Sequence[str],
     environment: Signature,
     sources: Mapping[str, Signature],
-    indexes: Sequence[tuple[str, str]],
+    indexes: Sequence[tuple[str, str, str]],
+    plugins: Sequence[PluginPoint] = (),
 ) -> None:
-    """Record that `indexes` (file and key of each) hold what `sources` define.
+    """Record that `indexes` (folder, file and key of each) hold what `sources` define.
 
     `environment` and the sources' signatures are from before they were read, so that what changed
     meanwhile is noticed. A cache that cannot be written is no error: the next start is slower,
     that is all.
     """
-    stamp = {"environment": environment, "sources": dict(sources), "indexes": list(indexes)}
-    content, path = pack(_MAGIC, __version__, [stamp]), stamp_path(folders)
+    stamp = {
+        "environment": environment,
+        "sources": dict(sources),
+        "indexes": list(indexes),
+        "plugins": list(plugins),
+    }
+    path = stamp_path(folders)
     try:
-        if _read(path) != content:
-            write_atomically(path, content)
+        if _recorded(path) != stamp:
+            write_atomically(path, pack(_MAGIC, __version__, [stamp]))
     except OSError:
         return
 
 
-def _read(path: str) -> bytes:
+def _recorded(path: str) -> dict[str, Any] | None:
+    """What the stamp at `path` says, None if it is absent, damaged or of another release."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123
-            return file.read()
+            found = unpack(_MAGIC, file.read())
     except FileNotFoundError:
-        return b""
+        return None
+    if found is None or found[0] != __version__:
+        return None
+    stamp: dict[str, Any] = marshal.loads(found[1][0])
+    return stamp
 
 
-def fresh_indexes(folders: Sequence[str]) -> list[Index] | None:
-    """The indexes that are known to be up to date for these user folders, or None."""
+def fresh_stamp(folders: Sequence[str]) -> Stamp | None:
+    """The stamp for these user folders if all that it records is still so, else None."""
     try:
-        found = unpack(_MAGIC, _read(stamp_path(folders)))
-        if found is None or found[0] != __version__:
-            return None
-        stamp = marshal.loads(found[1][0])
-        if stamp["environment"] != environment():
+        stamp = _recorded(stamp_path(folders))
+        if stamp is None or stamp["environment"] != environment():
             return None
         for folder, recorded in stamp["sources"].items():
             if signature(folder) != recorded:
                 return None
+        for *_, files in stamp["plugins"]:
+            if any(file_signature(recorded[0]) != recorded for recorded in files):
+                return None
         indexes = []
-        for path, key in stamp["indexes"]:
+        for folder, path, key in stamp["indexes"]:
             index = Index.load(path)
             if index is None or index.key != key:
                 return None
-            indexes.append(index)
+            indexes.append((folder, path, index))
     except OSError:
         return None
-    return indexes
+    return Stamp(stamp["plugins"], indexes, stamp["sources"])
 
 
 def fresh_listing(folders: Sequence[str]) -> list[Row] | None:
     """The rows of `list-models` if the indexes are up to date, else None."""
-    indexes = fresh_indexes(folders)
-    if indexes is None:
+    stamp = fresh_stamp(folders)
+    if stamp is None:
         return None
-    return [row for index in indexes for row in index.listing()]
+    return [row for _, _, index in stamp.indexes for row in index.listing()]

@@ -19,7 +19,7 @@ HEAD = "kind: lab-model\nname: two\ndescription: The second\n"
 
 def test_versions_are_deltas_on_the_first(tmp_path: Path) -> None:
     arch = compiled(make(tmp_path / "lab"))
-    catalogue = build_catalogue("lab", [{"lab": arch}])
+    catalogue = build_catalogue(arch.table(), [arch.models])
     assert [model.name for model in catalogue] == ["one", "one-v1", "one-v2", "one-wider"]
     one, first, second, alias = catalogue
     assert set(one.features) == set(first.features) == {"base", "wide"}

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import jsonschema  # noqa: F401  # compiling imports it, and `start` takes away where it is
 import pytest
 
 from cpufw.definitions import stamp
@@ -27,11 +28,18 @@ class Start:
         index, path = load_folder(self.folder)
         assert path is not None
         self.index = path
-        stamp.write_stamp(user, before, {str(self.folder): seen}, [(str(path), index.key)])
+        indexes = [(str(self.folder), str(path), index.key)]
+        point = ("lab", "cpufw-lab", "4.5", "plugin", {"cpufw_hotplug_veto": ("slot",)})
+        plugins = [(*point, [stamp.file_signature(str(self.plugin))])]
+        stamp.write_stamp(user, before, {str(self.folder): seen}, indexes, plugins)
 
     def names(self, user: tuple[str, ...] = ()) -> list[str] | None:
         rows = stamp.fresh_listing(user)
         return None if rows is None else [row["name"] for row in rows]
+
+    @property
+    def plugin(self) -> Path:
+        return self.folder.parent / "plugin.py"
 
     @property
     def stamp(self) -> Path:
@@ -43,6 +51,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "imports").mkdir()
     installed = str(builtin_folder().parent)  # no other: people may be at work in those
+    (tmp_path / "plugin.py").touch()
     folders = [str(tmp_path / "imports"), str(tmp_path / "missing"), installed]
     monkeypatch.setattr(sys, "path", folders)
     return Start(make(tmp_path / "lab"))
@@ -110,6 +119,14 @@ def reorder_sys_path(_: Start) -> None:
     sys.path.reverse()
 
 
+def edit_plugin(start: Start) -> None:
+    start.plugin.write_text("# more")
+
+
+def remove_plugin(start: Start) -> None:
+    start.plugin.unlink()
+
+
 def remove_index(start: Start) -> None:
     start.index.unlink()
 
@@ -164,6 +181,8 @@ def stamp_of_another_release(start: Start) -> None:
         make_missing_import_folder,
         lengthen_sys_path,
         reorder_sys_path,
+        edit_plugin,
+        remove_plugin,
         remove_index,
         damage_index,
         swap_index,
@@ -203,7 +222,7 @@ def test_a_change_between_reading_and_recording_is_noticed(start: Start) -> None
     change_text(start)
     later(start.folder / "one.yaml")
     sources = {str(start.folder): seen}
-    stamp.write_stamp((), stamp.environment(), sources, [(str(path), index.key)])
+    stamp.write_stamp((), stamp.environment(), sources, [(str(start.folder), str(path), index.key)])
     assert start.names() is None
 
 

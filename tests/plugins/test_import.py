@@ -10,15 +10,16 @@ import pytest
 HEAVY = ("pluggy", "ruamel", "jsonschema", "dataclasses", "cffi", "rich", "capstone", "inspect")
 
 
-def loaded(code: str) -> set[str]:
-    """The top-level modules that are loaded after `code`."""
+def loaded(code: str, whole: bool = False) -> set[str]:
+    """The top-level modules that are loaded after `code`, or the `whole` names of all."""
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"],
         capture_output=True,
         text=True,
         check=True,
     )
-    return {name.partition(".")[0] for name in done.stdout.split()}
+    names = done.stdout.splitlines()[-1].split()
+    return set(names) if whole else {name.partition(".")[0] for name in names}
 
 
 def test_importing_cpufw_imports_nothing_heavy() -> None:
@@ -35,6 +36,17 @@ def test_naming_a_core_class_loads_no_plugin_and_no_yaml() -> None:
 def test_a_warm_start_reads_no_yaml() -> None:
     modules = loaded("import cpufw\ncpufw.cpu_class('Haswell-x86_64-cpu')")
     assert not modules & {"ruamel", "jsonschema", "rich"}
+
+
+@pytest.mark.usefixtures("framework")
+@pytest.mark.parametrize("arguments", [["show", "Haswell-v4"], ["expand", "Haswell-v4"]])
+def test_a_warm_command_imports_what_one_model_takes(arguments: list[str]) -> None:
+    command = f"from cpufw.cli import main\nassert main({arguments}) == 0"
+    loaded(command)  # its folders of imports may have no stamp yet
+    modules = loaded(command)
+    assert not modules & {"argparse", "email", "hashlib", "pluggy", "ruamel", "zipfile", "cffi"}
+    with_dots = loaded(command, whole=True)
+    assert not with_dots & {"cpufw.core.machine", "cpufw_x86.caches", "importlib.metadata"}
 
 
 def test_every_public_name_is_there_and_no_other() -> None:

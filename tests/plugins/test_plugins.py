@@ -6,6 +6,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator
+from importlib import invalidate_caches
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,46 @@ def test_a_plugin_that_breaks_half_way_leaves_nothing_behind(
     assert "mine" not in mine.machine_types
 
 
+def test_a_plugin_that_is_edited_is_seen_at_the_next_start(install: Install) -> None:
+    folder = install(hook("cpufw_commands", "return []"))
+    (module,) = folder.glob("*.py")
+    for _ in range(2):  # the second knows the plugins from the stamp
+        assert plugin(Framework()).hooks == ("cpufw_commands",)
+    more = hook("cpufw_machine_types", "return [machine_type('mine')]")
+    module.write_text(module.read_text() + more)
+    del sys.modules[module.stem]
+    invalidate_caches()
+    for _ in range(2):
+        mine = Framework()
+        assert plugin(mine).hooks == ("cpufw_commands", "cpufw_machine_types")
+        assert "mine" in mine.machine_types
+
+
+def test_a_plugin_that_a_distribution_names_anew_is_seen(install: Install) -> None:
+    folder = install(hook("cpufw_commands", "return []"))
+    (points,) = folder.glob("*.dist-info/entry_points.txt")
+    (module,) = folder.glob("*.py")
+    module.with_stem(f"{module.stem}_two").write_text(IMPORTS + hook("cpufw_commands", "return []"))
+    assert plugin(Framework()).hooks
+    points.write_text(points.read_text() + f"second = {module.stem}_two\n")
+    assert plugin(Framework(), "second").hooks == ("cpufw_commands",)
+    del sys.modules[f"{module.stem}_two"]
+
+
+def test_a_plugin_of_the_stamp_that_no_longer_imports_is_named(install: Install) -> None:
+    code = "import os\nif 'PLUGIN_BREAKS' in os.environ: raise OSError('no more')\n"
+    folder = install(code + hook("cpufw_machine_types", "return [machine_type('mine')]"))
+    assert "mine" in Framework().machine_types
+    (module,) = folder.glob("*.py")
+    del sys.modules[module.stem]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLUGIN_BREAKS", "1")
+        broken = Framework()
+    assert plugin(broken).error == "OSError: no more"
+    assert "mine" not in broken.machine_types
+    assert "pc" in broken.machine_types
+
+
 def test_the_name_of_a_plugin_is_given_once(install: Install) -> None:
     install(hook("cpufw_commands", "return []"), "x86", "cpufw-thief")
     (broken,) = Framework().plugins.broken
@@ -259,7 +300,7 @@ def test_an_observer_that_breaks_at_work_is_taken_out_and_nobody_else(
         assert machine.cpus()[1] is cpu
         events = list(machine.events(timeout=0))
     assert plugin(mine, "breaks").error == "ZeroDivisionError: division by zero"
-    seen = plugin(mine, "watches")._module.seen
+    seen = plugin(mine, "watches").load().seen
     assert [each for each in seen if each in events] == events
     assert cpu in seen
 
@@ -279,7 +320,7 @@ def test_a_veto_is_asked_of_every_plug_and_unplug(install: Install) -> None:
         with pytest.raises(HotplugError, match="plugin fake vetoes: pinned"):
             machine.device_del("a")
         machine.device_del("a")
-    assert plugin(mine)._module.asked == [
+    assert plugin(mine).load().asked == [
         (0, HotplugEventKind.PLUGGING),
         (1, HotplugEventKind.PLUGGING),
         (1, HotplugEventKind.UNPLUG_REQUESTED),

@@ -96,7 +96,7 @@ def test_it_is_listed_with_its_version_and_every_hook(installed: Path) -> None:
     }
     assert plugins["x86"]["error"] is None
     without = json.loads(cpufw(None, "plugins", "--format=json"))
-    assert [row["name"] for row in without] == ["x86"]
+    assert [row["name"] for row in without] == ["arm", "ppc", "s390x", "x86"]
 
 
 def test_its_models_are_listed_and_gone_when_it_is(installed: Path) -> None:
@@ -119,6 +119,17 @@ def test_its_command_is_a_subcommand(installed: Path) -> None:
     refused = python(None, "-m", "cpufw", "tick")
     assert refused.returncode == 2
     assert "tick" in refused.stderr
+
+
+def test_its_format_goes_out_and_comes_in(installed: Path, tmp_path: Path) -> None:
+    assert "badge" in cpufw(installed, "export", "--list")
+    exported = python(installed, "-m", "cpufw", "export", "mini,+hands", "--to", "badge")
+    assert exported.stdout == "<<mini>> spring, wheels, hands\n"
+    assert "badge cannot express teeth=8" in exported.stderr
+    badge = tmp_path / "badge"
+    badge.write_text(exported.stdout)
+    assert cpufw(installed, "import", str(badge)) == "mini,+hands\n"
+    assert "badge" not in cpufw(None, "export", "--list")
 
 
 def test_its_class_is_a_cpu_type_like_any(installed: Path) -> None:

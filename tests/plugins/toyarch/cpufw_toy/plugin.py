@@ -13,6 +13,7 @@ from cpufw.core.cpu import CPUState
 from cpufw.core.hotplug import HotplugEvent, Slot
 from cpufw.core.topology import SlotId, Topology, TopologyLevel
 from cpufw.errors import AcceleratorError
+from cpufw.formats.format import Codec, Format
 from cpufw.hookspecs import hookimpl
 
 DEFINITIONS = Path(__file__).parent / "definitions"
@@ -41,6 +42,12 @@ def _open_clockwork() -> Any:
 
 def _open_steam() -> Any:
     raise AcceleratorError("steam: there is no boiler on this host")
+
+
+def _badge(arch: str) -> Codec:
+    from cpufw_toy.badge import Badge
+
+    return Badge(arch)
 
 
 def _tick(options: Namespace) -> int:
@@ -84,6 +91,12 @@ def cpufw_accelerators() -> list[AcceleratorType]:
 def cpufw_commands() -> list[Command]:
     """`cpufw tick`."""
     return [Command("tick", "let the toy tick", _tick_options, _tick)]
+
+
+@hookimpl
+def cpufw_formats() -> list[Format]:
+    """Badges."""
+    return [Format("badge", "a toy's badge", _badge, "toy")]
 
 
 @hookimpl

@@ -1,0 +1,1 @@
+"""The Arm architectures, 64 and 32 bit."""

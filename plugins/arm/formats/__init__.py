@@ -1,0 +1,1 @@
+"""What is Arm's own in the formats of others: Firecracker's register bitmaps."""

@@ -1,0 +1,1 @@
+"""The PowerPC architectures, 32 and 64 bit."""

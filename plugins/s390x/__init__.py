@@ -1,0 +1,1 @@
+"""The s390x architecture: IBM Z."""

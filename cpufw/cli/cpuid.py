@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
-from typing import Any
-
 from cpufw.cli.completion import completes_models
 from cpufw.cli.output import print_json, print_table
 from cpufw.cli.session import open_framework
-from cpufw.cli.show import require_static
+from cpufw.cli.show import DEFAULT_ACCEL, add_accel, describes_only, require_static
 from cpufw.command import Command
 from cpufw.errors import CpufwError
+
+TYPE_CHECKING = False  # importing typing or argparse would cost start-up time
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from typing import Any
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -31,8 +33,9 @@ def configure(parser: ArgumentParser) -> None:
         "-M",
         default="none",
         metavar="TYPE",
-        help="a machine type, for what it and its accelerator change (default: none)",
+        help="a machine type, for what it changes: pc, q35, pc-q35-2.6, … (default: none)",
     )
+    add_accel(parser)
     parser.add_argument(
         "--format",
         choices=("table", "raw", "json"),
@@ -44,9 +47,11 @@ def configure(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Print the leaves."""
     framework = open_framework(options)
-    if options.machine == "none":
-        require_static(framework.cpu(options.model).model)
-    with framework.machine(options.machine, cpu=options.model, smp=options.smp) as machine:
+    if describes_only(framework, options):
+        require_static(framework.cpu(options.model).model, "--machine pc or --accel kvm")
+    with framework.machine(
+        options.machine, cpu=options.model, smp=options.smp, accel=options.accel
+    ) as machine:
         if not 0 <= options.slot < len(machine.slots):
             raise CpufwError(
                 f"slot {options.slot} is out of range, expected 0 to {len(machine.slots) - 1}"
@@ -85,4 +90,14 @@ def run(options: Namespace) -> int:
     return 0
 
 
-COMMAND = Command("cpuid", "show what CPUID answers on a CPU", configure, run)
+class _Defaults:
+    """The options of `cpufw cpuid MODEL`, as its parser would give them."""
+
+    smp, slot, machine, accel, format = "1", 0, "none", DEFAULT_ACCEL, "table"
+    cpudefs: tuple[str, ...] = ()
+    strict_plugins = debug = False
+
+
+COMMAND = Command(
+    "cpuid", "show what CPUID answers on a CPU", configure, run, _Defaults, ("model",)
+)

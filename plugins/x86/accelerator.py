@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from cpufw.core.features import FeatureSet, FeatureTable
 from cpufw.errors import KvmError
 from cpufw_x86.cpuid import CpuidLeaf, CpuidTable
+from cpufw_x86.feature_msrs import feature_words_of
 from cpufw_x86.kvm import X86KVM
 from cpufw_x86.words import feature_words
 
@@ -83,7 +85,7 @@ class X86KvmAccelerator:
         """Every feature that KVM can give a guest on this host."""
         found = self._supported.get(id(table))
         if found is None:
-            words = {**self.cpuid.words(), **self._msr_words(table)}
+            words = self.cpuid.words() | feature_words_of(self.feature_msrs)
             found = feature_words(table).decode(words)
             found |= table.set(name for name in _EMULATED_ALWAYS if name in table)
             if self.kvm.check_extension("KVM_CAP_TSC_DEADLINE_TIMER"):
@@ -93,21 +95,15 @@ class X86KvmAccelerator:
             self._supported[id(table)] = found
         return found
 
-    def _msr_words(self, table: FeatureTable) -> dict[str, int]:
-        wanted = {
-            int(place.partition(":")[0].removeprefix("MSR."), 16)
-            for feature in table
-            for place in feature.places
-            if place.startswith("MSR.")
-        }
-        known = wanted & set(self.kvm.get_msr_feature_index_list())
-        words = {}
-        for index in sorted(known):
-            try:
-                words[f"MSR.{index:X}"] = self.kvm.get_feature_msrs([index])[index]
-            except KvmError:
-                continue  # listed, yet not readable on this host: then not supported
-        return words
+    @cached_property
+    def feature_msrs(self) -> Mapping[int, int]:
+        """The MSRs of features that KVM supports, and what they hold (KVM_GET_MSRS)."""
+        values: dict[int, int] = {}
+        for index in self.kvm.get_msr_feature_index_list():
+            # Listed, yet not readable on this host: then not supported.
+            with suppress(KvmError):
+                values |= self.kvm.get_feature_msrs([index])
+        return values
 
     def host_identity(self) -> Mapping[str, Any]:
         """Vendor, family, model, stepping, brand string and leaf limits of this host."""
@@ -117,17 +113,40 @@ class X86KvmAccelerator:
         """What KVM turns on and off on every named model."""
         return table.set(DEFAULT_ON), table.set(DEFAULT_OFF)
 
+    def granted_words(self, table: CpuidTable, msrs: Mapping[int, int]) -> dict[str, int]:
+        """The feature words that KVM makes of `table` and feature `msrs`, on a vCPU for that alone.
+
+        MSRs that KVM refuses are left out.
+        """
+        from cpufw_x86.vcpu import PooledVcpu, PowerOnState
+
+        with self.kvm.create_vm() as vm:
+            vm.create_irqchip()
+            with vm.create_vcpu(0) as vcpu:
+                pooled = PooledVcpu(vcpu, PowerOnState.of(vcpu))
+                pooled.set_cpuid(table)
+                return pooled.granted_words() | pooled.set_feature_msrs(msrs)
+
+    @cached_property
+    def tsc_khz(self) -> int:
+        """The frequency of a guest's time-stamp counter, unless it asks for another."""
+        with self.kvm.create_vm() as vm, vm.create_vcpu(0) as vcpu:
+            return vcpu.get_tsc_khz()
+
     def close(self) -> None:
         """Close /dev/kvm."""
         self.kvm.close()
 
 
 def identity_of_table(table: CpuidTable) -> dict[str, Any]:
-    """The identity values that a CPUID table shows (Intel SDM vol. 2A, CPUID, leaves 0, 1)."""
+    """The identity values that a CPUID table shows (Intel SDM vol. 2A, CPUID, leaves 0, 1).
+
+    Zhaoxin has an extended model in family 7 as well.
+    """
     level, ebx, ecx, edx = table.lookup(0)
     signature = table.lookup(1)[0]
     family, model = signature >> 8 & 0xF, signature >> 4 & 0xF
-    if family in (0x6, 0xF):
+    if family >= 0x6:
         model |= (signature >> 16 & 0xF) << 4
     if family == 0xF:
         family += signature >> 20 & 0xFF

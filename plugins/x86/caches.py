@@ -77,13 +77,19 @@ class CacheSet:
     deterministic: tuple[Cache, ...]
     """Leaf 4."""
     extended: tuple[Cache, ...]
-    """Leaves 0x80000005, 0x80000006 and 0x8000001D."""
+    """Leaves 0x80000005 and 0x80000006."""
+    extended_topology: tuple[Cache, ...]
+    """Leaf 0x8000001D."""
 
     @classmethod
     def of(cls, caches: tuple[Cache, ...] | None, l3: bool = True) -> CacheSet:
-        """The set for a model's `caches`, None for the legacy ones; `l3` False drops level 3."""
+        """The set for a model's `caches`, None for the legacy ones.
+
+        `l3` False drops level 3, but not from leaf 0x8000001D, where QEMU always shows it.
+        """
         views = (caches,) * 3 if caches is not None else _LEGACY_VIEWS
-        return cls(*(tuple(c for c in view if l3 or c.level < 3) for view in views))
+        shown = [tuple(c for c in view if l3 or c.level < 3) for view in views]
+        return cls(shown[0], shown[1], shown[2], extended_topology=views[2])
 
 
 def _first_level(type: CacheType, size: int, ways: int, lines_per_tag: int) -> Cache:
@@ -180,20 +186,27 @@ def descriptor(caches: tuple[Cache, ...], level: int, type: CacheType) -> int:
     return known.get((cache.size, cache.associativity), SEE_LEAF_4)
 
 
-def deterministic_registers(cache: Cache, layout: ApicIdLayout) -> Registers:
+def deterministic_registers(cache: Cache, layout: ApicIdLayout, shared: bool = True) -> Registers:
     """Leaf 4's registers for `cache` (Intel SDM vol. 2A, CPUID, "Deterministic Cache Parameters").
 
-    Both sharing counts are of addressable ids, a power of two, less one.
+    Both sharing counts are of addressable ids, a power of two, less one; a cache that is not
+    `shared` is each thread's own.
     """
     core_bits = layout.shift(TopologyLevel.SOCKET) - layout.shift(TopologyLevel.CORE)
     cores_per_package = min((1 << core_bits) - 1, 0x3F)
     eax, ebx, ecx, edx = _geometry(cache, layout)
+    if not shared:
+        eax &= ~(0xFFF << 14)
     return eax | cores_per_package << 26, ebx, ecx, edx | cache.complex_indexing << 2
 
 
-def extended_registers(cache: Cache, layout: ApicIdLayout) -> Registers:
+def extended_registers(
+    cache: Cache, layout: ApicIdLayout, complex_indexing_hidden: bool = True
+) -> Registers:
     """Leaf 0x8000001D's registers for `cache` (AMD APM vol. 3, "Cache Topology Information")."""
-    return _geometry(cache, layout)
+    eax, ebx, ecx, edx = _geometry(cache, layout)
+    shown = cache.complex_indexing and not complex_indexing_hidden
+    return eax, ebx, ecx, edx | shown << 2
 
 
 def _geometry(cache: Cache, layout: ApicIdLayout) -> Registers:

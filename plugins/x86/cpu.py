@@ -4,58 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from cpufw.core.cpu import CPUState
-from cpufw.core.features import FeatureSet
-from cpufw.core.model import Expansion
-from cpufw.core.qom import Property
-from cpufw.core.topology import Topology
-from cpufw_x86.caches import Cache
-from cpufw_x86.cpuid import CpuidTable
-from cpufw_x86.cpuid_words import minimum_levels
-from cpufw_x86.identity import VENDOR_LENGTH, CpuIdentity
-from cpufw_x86.synthesis import CpuidTemplate
+from cpufw.errors import KvmError, ModelError
+from cpufw_x86.configuration import identity_of, settled
+from cpufw_x86.properties import PROPERTIES
 from cpufw_x86.words import feature_words
 
 if TYPE_CHECKING:
-    from cpufw.core.accel import Accelerator
+    from cpufw.core.features import FeatureSet
+    from cpufw.core.machine import Machine
+    from cpufw.core.model import Expansion
+    from cpufw.core.qom import Property
+    from cpufw.core.topology import Topology
+    from cpufw_x86.accelerator import X86KvmAccelerator
+    from cpufw_x86.cpuid import CpuidTable
     from cpufw_x86.pc import PcBoard
-    from cpufw_x86.vcpu import PooledVcpu
-
-_UINT32 = 2**32 - 1
-
-
-def _vendor_problem(vendor: str) -> str | None:
-    if len(vendor) == VENDOR_LENGTH:
-        return None
-    return f"a vendor has exactly {VENDOR_LENGTH} characters"
-
-
-def _phys_bits_problem(bits: int) -> str | None:
-    # 52 is the architecture's limit: Intel SDM vol. 3A, 4.1.4.
-    return None if bits == 0 or 32 <= bits <= 52 else "expected 32 to 52, or 0 for the default"
-
-
-_PROPERTIES = (
-    Property("vendor", "string", "CPUID leaf 0's vendor", "", check=_vendor_problem),
-    Property("family", "int", "family as CPUID leaf 1 adds it up", 0, 0, 0xF + 0xFF),
-    Property("model", "int", "model number within the family", 0, 0, 0xFF),
-    Property("stepping", "int", "stepping of the model", 0, 0, 0xF),
-    Property("model-id", "string", "the processor's brand string", ""),
-    Property("level", "uint32", "the highest basic CPUID leaf", 0, 0, _UINT32),
-    Property("xlevel", "uint32", "the highest extended CPUID leaf", 0, 0, _UINT32),
-    Property("xlevel2", "uint32", "the highest Centaur CPUID leaf", 0, 0, _UINT32),
-    Property(
-        "phys-bits", "uint32", "physical address bits", 0, 0, 52, check=_phys_bits_problem
-    ),
-    Property("avx10-version", "uint32", "version of AVX10", 0, 0, 255),
-    Property("l3-cache", "bool", "show a level-3 cache", True),
-    Property("kvm", "bool", "let the guest see that it runs on KVM", True),
-    Property(
-        "x-force-features", "bool", "show features even where the accelerator lacks them", False
-    ),
-)  # fmt: skip
+    from cpufw_x86.vcpu import PooledVcpu, VcpuPool
 
 
 class X86CPU(CPUState):
@@ -66,11 +32,23 @@ class X86CPU(CPUState):
     """
 
     type_name = "x86_64-cpu"
-    extra_properties: ClassVar[Mapping[str, Property]] = {spec.name: spec for spec in _PROPERTIES}
+    extra_properties: ClassVar[Mapping[str, Property]] = PROPERTIES
     always_on = ("hypervisor",)
 
     cpuid: CpuidTable
     vcpu: PooledVcpu | None = None
+
+    def expand(self, machine: Machine | None = None) -> Expansion:
+        """As in `CPUState`, with what follows from levels, vendor and caches that were given."""
+        expansion = super().expand(machine)
+        if machine is None:
+            return settled(expansion, self._values, None, vendor_of_host=False)
+        given = {**machine.compat_values(type(self)), **self._values}
+        accelerator: X86KvmAccelerator | None = machine.accelerator  # type: ignore[assignment]
+        # Machine types that only describe CPUs do as QEMU's; a guest gets the vendor of its model.
+        kind = getattr(machine, "machine_type", None)  # what stands in for a host has none
+        describes = kind is not None and kind.accel is None
+        return settled(expansion, given, accelerator, vendor_of_host=describes)
 
     def _synthesise(self) -> None:
         assert self.expansion is not None
@@ -87,18 +65,26 @@ class X86CPU(CPUState):
         features = self.expansion.features
         if self.machine is None or self.machine.accelerator is None:
             return features
-        board: PcBoard = self.machine.board  # type: ignore[assignment]
         blueprint = self._blueprint
-        pooled = board.pool.take(self.arch_id)
+        pool: VcpuPool | None = getattr(self.machine.board, "pool", None)
+        if pool is None:  # the machine only describes CPUs
+            accelerator: X86KvmAccelerator = self.machine.accelerator  # type: ignore[assignment]
+            words = accelerator.granted_words(self.cpuid, blueprint.feature_msrs)
+            seen = feature_words(features.table).decode(words)
+            self.extra = seen - blueprint.shown - features
+            return seen & features
+        pooled = pool.take(self.arch_id)
         try:
             pooled.set_cpuid(self.cpuid)
+            if blueprint.tsc_khz:
+                _set_tsc(pooled, blueprint.tsc_khz)
             if blueprint.granted_words is None:
                 blueprint.granted_words = pooled.granted_words()
             words = blueprint.granted_words | pooled.set_feature_msrs(blueprint.feature_msrs)
             seen = feature_words(features.table).decode(words)
             self.extra = seen - blueprint.shown - features
         except BaseException:
-            board.pool.park(pooled)
+            pool.park(pooled)
             raise
         self.vcpu = pooled
         return seen & features
@@ -121,32 +107,12 @@ class X86CPU(CPUState):
             self.vcpu.reset()
 
 
-def identity_of(expansion: Expansion, features: FeatureSet, topology: Topology) -> CpuIdentity:
-    """The identity that `expansion` has in `topology` when its guest is shown `features`."""
-    values: dict[str, Any] = dict(expansion.identity)
-    vendor = values.get("vendor") or "\0" * VENDOR_LENGTH
-    words = feature_words(features.table).encode(features)
-    levels = minimum_levels(vendor, words, topology)
-    level, xlevel = values.get("level", 0), values.get("xlevel", 0)
-    xlevel2 = values.get("xlevel2", 0)
-    caches = values.get("caches")
-    return CpuIdentity(
-        vendor=vendor,
-        family=values.get("family", 0),
-        model=values.get("model", 0),
-        stepping=values.get("stepping", 0),
-        model_id=values.get("model-id", ""),
-        level=max(level, levels.level),
-        xlevel=max(xlevel, levels.xlevel),
-        xlevel2=max(xlevel2, levels.xlevel2),
-        level_func7=levels.level_func7,
-        phys_bits=values.get("phys-bits") or default_phys_bits(features),
-        words=words,
-        caches=tuple(map(Cache.from_mapping, caches)) if caches else None,
-        l3_cache=values.get("l3-cache", True),
-        avx10_version=values.get("avx10-version", 0),
-        kvm=values.get("kvm", True),
-    )
+def _set_tsc(pooled: PooledVcpu, khz: int) -> None:
+    try:
+        pooled.vcpu.set_tsc_khz(khz)
+    except KvmError as error:
+        reason = f"this host's KVM cannot give a guest that frequency: {error}"
+        raise ModelError(f"tsc-frequency={khz}000: {reason}") from None
 
 
 class _Blueprint:
@@ -157,32 +123,26 @@ class _Blueprint:
     """
 
     def __init__(
-        self, expansion: Expansion, topology: Topology, accelerator: Accelerator | None
+        self, expansion: Expansion, topology: Topology, accelerator: X86KvmAccelerator | None
     ) -> None:
+        from cpufw_x86.feature_msrs import msr_values
+        from cpufw_x86.synthesis import CpuidTemplate
+
         features = expansion.features
         if accelerator is not None and not expansion.identity.get("x-force-features", False):
             features &= accelerator.supported_features(features.table)
-        identity = identity_of(expansion, features, topology)
+        identity = identity_of(expansion, features, topology, accelerator)
         self.template = CpuidTemplate(identity, topology)
         words = self.template.for_apic_id(0).words()
         self.shown = feature_words(features.table).decode(words)
-        self.feature_msrs = {
-            int(word.removeprefix("MSR."), 16): value
-            for word, value in identity.words.items()
-            if word.startswith("MSR.")
-        }
+        host_msrs = accelerator.feature_msrs if accelerator is not None else {}
+        self.feature_msrs = msr_values(identity.words, host_msrs)
+        self.tsc_khz: int = expansion.identity.get("tsc-frequency", 0) // 1000
         self.granted_words: dict[str, int] | None = None
 
 
 @lru_cache(maxsize=32)
 def _blueprint(
-    expansion: Expansion, topology: Topology, accelerator: Accelerator | None
+    expansion: Expansion, topology: Topology, accelerator: X86KvmAccelerator | None
 ) -> _Blueprint:
     return _Blueprint(expansion, topology, accelerator)
-
-
-def default_phys_bits(features: FeatureSet) -> int:
-    """Physical address bits of a model that does not say: QEMU's rule."""
-    if "lm" in features:
-        return 40
-    return 36 if "pae" in features or "pse36" in features else 32

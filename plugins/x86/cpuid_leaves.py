@@ -35,6 +35,9 @@ LA57 = 1 << 16
 
 KVM_SIGNATURE = b"KVMKVMKVM\0\0\0"
 KVM_FEATURES = HYPERVISOR_BASE + 1
+KVM_TIMING = HYPERVISOR_BASE + 0x10
+KVM_BUS_KHZ = 1_000_000
+"""The frequency of KVM's local APIC timer."""
 
 L1_TLB = 0x01FF01FF
 """Leaf 0x80000005 EAX and EBX: 255 entries, direct-mapped, for either page size."""
@@ -67,17 +70,17 @@ def basic_leaves(
     logical = threads << 16 if threads > 1 else 0
     ebx = CLFLUSH_QUADWORDS << 8 | logical
     yield CpuidLeaf(1, 0, identity.signature, ebx, word("1.ECX"), word("1.EDX"))
-    if identity.vendor != AMD:
+    if identity.vendor != AMD or not identity.vendor_leaves_only:
         yield _descriptor_leaf(caches)
         for index, cache in enumerate(caches.deterministic):
-            yield CpuidLeaf(4, index, *deterministic_registers(cache, layout))
+            shared = cache.level > 1 or identity.l1_cache_per_thread
+            yield CpuidLeaf(4, index, *deterministic_registers(cache, layout, shared))
     yield CpuidLeaf(5, 0, 0, 0, MWAIT_EXTENSIONS, 0)
     yield CpuidLeaf(6, 0, word("6.EAX"), 0, 0, 0)
     yield CpuidLeaf(7, 0, identity.level_func7, word("7.0.EBX"), word("7.0.ECX"), word("7.0.EDX"))
-    if identity.level_func7 >= 1:
-        yield CpuidLeaf(7, 1, word("7.1.EAX"), 0, 0, word("7.1.EDX"))
-    if identity.level_func7 >= 2:
-        yield CpuidLeaf(7, 2, 0, 0, 0, word("7.2.EDX"))
+    yield CpuidLeaf(7, 1, word("7.1.EAX"), 0, 0, word("7.1.EDX"))
+    yield CpuidLeaf(7, 2, 0, 0, 0, word("7.2.EDX"))
+    yield CpuidLeaf(0xA, 0, *identity.counters)
     if identity.cpuid_0xb:
         yield from _topology_leaves(0xB, (TopologyLevel.THREAD, TopologyLevel.CORE), layout)
     yield from xsave_leaves(words)
@@ -95,9 +98,15 @@ def basic_leaves(
         yield CpuidLeaf(0x24, 0, 0, identity.avx10_version | word("24.0.EBX"), 0, 0)
 
 
-def kvm_leaves(words: Mapping[str, int]) -> Iterator[CpuidLeaf]:
-    """The leaves by which a guest knows KVM (Linux, Documentation/virt/kvm/x86/cpuid.rst)."""
-    yield CpuidLeaf(HYPERVISOR_BASE, 0, KVM_FEATURES, *struct.unpack("<3I", KVM_SIGNATURE))
+def kvm_leaves(words: Mapping[str, int], tsc_khz: int) -> Iterator[CpuidLeaf]:
+    """The leaves by which a guest knows KVM (Linux, Documentation/virt/kvm/x86/cpuid.rst).
+
+    Where its frequency is known the TSC's is told, too, with that of the bus, in kHz, in the leaf
+    that VMware keeps for it.
+    """
+    limit = KVM_TIMING if tsc_khz else KVM_FEATURES
+    yield CpuidLeaf(HYPERVISOR_BASE, 0, limit, *struct.unpack("<3I", KVM_SIGNATURE))
+    yield CpuidLeaf(KVM_TIMING, 0, tsc_khz, KVM_BUS_KHZ if tsc_khz else 0, 0, 0)
     features, hints = words.get("40000001.EAX", 0), words.get("40000001.EDX", 0)
     yield CpuidLeaf(KVM_FEATURES, 0, features, 0, 0, hints)
 
@@ -137,11 +146,13 @@ def extended_leaves(
     )
     if word("80000001.ECX") & SVM:
         yield CpuidLeaf(0x8000000A, 0, SVM_REVISION, SVM_ASIDS, 0, word("8000000A.EDX"))
-    for index, cache in enumerate(view):
-        yield CpuidLeaf(0x8000001D, index, *extended_registers(cache, layout))
-    yield CpuidLeaf(0x8000001E, 0, *core_registers(layout, 0))
+    for index, cache in enumerate(caches.extended_topology):
+        hidden = identity.complex_indexing_hidden
+        yield CpuidLeaf(0x8000001D, index, *extended_registers(cache, layout, hidden))
+    yield CpuidLeaf(0x8000001E, 0, *core_registers(layout, 0, identity.dies_are_nodes))
     yield CpuidLeaf(0x80000021, 0, word("80000021.EAX"), word("80000021.EBX"), 0, 0)
-    yield CpuidLeaf(0x80000022, 0, word("80000022.EAX"), 0, 0, 0)
+    if identity.pmu:
+        yield CpuidLeaf(0x80000022, 0, word("80000022.EAX"), 0, 0, 0)
 
 
 def centaur_leaves(identity: CpuIdentity, words: Mapping[str, int]) -> Iterator[CpuidLeaf]:
@@ -150,19 +161,22 @@ def centaur_leaves(identity: CpuIdentity, words: Mapping[str, int]) -> Iterator[
     yield CpuidLeaf(CENTAUR_BASE + 1, 0, identity.signature, 0, 0, words.get("C0000001.EDX", 0))
 
 
-def core_registers(layout: ApicIdLayout, apic_id: int) -> Registers:
+def core_registers(layout: ApicIdLayout, apic_id: int, dies_are_nodes: bool = False) -> Registers:
     """Leaf 0x8000001E (AMD APM vol. 3, E.4.16): the APIC id, the core's number, the node's.
 
-    One node a package. A core's number counts within its die and has 8 bits; the leaf is zero
-    where it has no room for it.
+    One node a package, or one a die. A core's number counts within its die and has 8 bits; the
+    leaf is zero where it has no room for it.
     """
     slot = layout.slot(apic_id)
     core = slot.get(TopologyLevel.CORE)
     if core > 0xFF:
         return 0, 0, 0, 0
     threads_per_core = layout.threads_per(TopologyLevel.CORE)
-    node = slot.get(TopologyLevel.SOCKET) & 0xFF
-    return apic_id, (threads_per_core - 1) << 8 | core, node, 0
+    node, nodes = slot.get(TopologyLevel.SOCKET), 1
+    if dies_are_nodes:
+        nodes = layout.count(TopologyLevel.DIE)
+        node = node * nodes + slot.get(TopologyLevel.DIE)
+    return apic_id, (threads_per_core - 1) << 8 | core, (nodes - 1) << 8 | node & 0xFF, 0
 
 
 def _vendor_registers(vendor: str) -> tuple[int, int, int]:

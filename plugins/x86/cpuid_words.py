@@ -32,6 +32,12 @@ VME (bit 1) is one of them in the manual but not in the reference, which this fo
 
 MULTI_DIE_LEVEL = 0x1F
 
+_NO_LEVEL = frozenset(
+    {"7.0.EDX", "D.0.EAX", "D.0.EDX", "12.0.EAX", "12.0.EBX", "12.1.EAX", "14.0.ECX", "24.0.EBX"}
+    | {"80000007.EBX", "8000000A.EDX", "80000021.EBX", "80000022.EAX"}
+)
+"""The words that raise no level on QEMU; of some leaves the feature that brings them does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Levels:
@@ -77,17 +83,30 @@ def is_multi_die(layout: ApicIdLayout) -> bool:
 
 
 def minimum_levels(
-    vendor: str, words: Mapping[str, int], topology: Topology | None = None
+    vendor: str,
+    words: Mapping[str, int],
+    topology: Topology | None = None,
+    *,
+    every_feature: bool = True,
+    processor_trace: bool = True,
 ) -> Levels:
-    """The lowest limits that let a guest see all of `words` and, for Intel, all of `topology`."""
+    """The lowest limits that let a guest see all of `words` and, for Intel, all of `topology`.
+
+    Without `every_feature` only leaf 7's features count, without `processor_trace` leaf 0x14 does
+    not: so it was on QEMU's older machine types.
+    """
+    if topology:
+        words = topology_words(vendor, words, topology)
     basic = {0}
     extended = {0}
     centaur = {0}
     func7 = {0}
     for name, value in words.items():
-        if not value or name.startswith(("MSR.", "D.0.")):
-            continue  # component masks follow from features; those ask for no level in QEMU
+        if not value or name in _NO_LEVEL or name.startswith("MSR."):
+            continue
         function, index, _ = word_place(name)
+        if not every_feature and (function, index) != (7, 0):
+            continue
         if function >= CENTAUR_BASE:
             centaur.add(function)
         elif function >= EXTENDED_BASE:
@@ -96,13 +115,14 @@ def minimum_levels(
             basic.add(function)
             if function == 7:
                 func7.add(index)
-    for word, bit, leaf in (("7.0.EBX", SGX, 0x12), ("7.0.EBX", INTEL_PT, 0x14)):
-        if words.get(word, 0) & bit:
-            basic.add(leaf)
-    if words.get("7.1.EDX", 0) & AVX10:
+    if every_feature and words.get("7.0.EBX", 0) & SGX:
+        basic.add(0x12)
+    if processor_trace and words.get("7.0.EBX", 0) & INTEL_PT:
+        basic.add(0x14)
+    if every_feature and words.get("7.1.EDX", 0) & AVX10:
         basic.add(0x24)
-    if words.get("80000001.ECX", 0) & SVM:
+    if every_feature and words.get("80000001.ECX", 0) & SVM:
         extended.add(0x8000000A)
-    if vendor == INTEL and topology and is_multi_die(ApicIdLayout.of(topology)):
+    if every_feature and vendor == INTEL and topology and is_multi_die(ApicIdLayout.of(topology)):
         basic.add(MULTI_DIE_LEVEL)
     return Levels(max(basic), max(func7), max(extended), max(centaur))

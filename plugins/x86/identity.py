@@ -26,7 +26,13 @@ class CpuIdentity:
     `caches` None gives the legacy caches. `level`, `level_func7`, `xlevel` and `xlevel2` are the
     limits of leaves 0, 7, 0x80000000 and 0xC0000000 and are taken as they are
     (`cpuid_words.minimum_levels` tells what the features need). `kvm` is whether the guest may
-    know that it runs on KVM.
+    know that it runs on KVM. `pmu` is whether it may use performance
+    counters and `counters` is then leaf 0xA; `tsc_khz` the frequency that a guest of KVM
+    is told, 0 for none. The others are how QEMU's older machine types
+    differ: `vendor_leaves_only` hides leaves that the vendor's CPUs lack, `l1_cache_per_thread` has
+    the threads of a core share the level 1 caches in leaf 4, `complex_indexing_hidden` keeps leaf
+    4's flag of that name out of leaf 0x8000001D, `dies_are_nodes` counts dies as nodes in leaf
+    0x8000001E.
     """
 
     vendor: str
@@ -46,6 +52,13 @@ class CpuIdentity:
     avx10_version: int = 0
     cpuid_0xb: bool = True
     kvm: bool = True
+    vendor_leaves_only: bool = True
+    l1_cache_per_thread: bool = True
+    complex_indexing_hidden: bool = True
+    dies_are_nodes: bool = False
+    pmu: bool = False
+    counters: tuple[int, int, int, int] = (0, 0, 0, 0)
+    tsc_khz: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "words", MappingProxyType(dict(self.words)))

@@ -17,7 +17,7 @@ from cpufw.errors import AcceleratorError, HotplugError, KvmError, UsageError
 from cpufw.kvm import Exit, InternalErrorExit, ShutdownExit
 from cpufw.kvm.native import lib
 from cpufw_x86.accelerator import X86KvmAccelerator
-from cpufw_x86.cpu import identity_of
+from cpufw_x86.configuration import identity_of
 from cpufw_x86.crash import code_text, is_power_on_state, registers_text
 from cpufw_x86.devices import (
     AcpiPm,

@@ -12,11 +12,11 @@ from cpufw_x86.cpuid import (
     CENTAUR_BASE,
     EXTENDED_BASE,
     EXTENDED_TOPOLOGY_FUNCTIONS,
-    HYPERVISOR_BASE,
     CpuidLeaf,
     CpuidTable,
 )
 from cpufw_x86.cpuid_leaves import (
+    KVM_TIMING,
     basic_leaves,
     centaur_leaves,
     core_registers,
@@ -43,6 +43,7 @@ class CpuidTemplate:
             if leaf.function in EXTENDED_TOPOLOGY_FUNCTIONS
         )
         self._has_core_leaf = (0x8000001E, 0) in self._table
+        self._dies_are_nodes = identity.dies_are_nodes
 
     def for_apic_id(self, apic_id: int) -> CpuidTable:
         """What CPUID answers on the CPU with this APIC id."""
@@ -56,7 +57,8 @@ class CpuidTemplate:
         for up_to_ecx in self._topology_leaves:
             yield CpuidLeaf(*up_to_ecx, apic_id)
         if self._has_core_leaf:
-            yield CpuidLeaf(0x8000001E, 0, *core_registers(self.layout, apic_id))
+            registers = core_registers(self.layout, apic_id, self._dies_are_nodes)
+            yield CpuidLeaf(0x8000001E, 0, *registers)
 
 
 def synthesise(identity: CpuIdentity, topology: Topology, slot: SlotId) -> CpuidTable:
@@ -80,7 +82,7 @@ def _leaves(identity: CpuIdentity, layout: ApicIdLayout) -> Iterator[CpuidLeaf]:
     caches = CacheSet.of(identity.caches, identity.l3_cache)
     limited = [(identity.level, basic_leaves(identity, words, caches, layout))]
     if identity.kvm:
-        limited.append((HYPERVISOR_BASE + 1, kvm_leaves(words)))
+        limited.append((KVM_TIMING, kvm_leaves(words, identity.tsc_khz)))
     if identity.xlevel >= EXTENDED_BASE:
         limited.append((identity.xlevel, extended_leaves(identity, words, caches, layout)))
     if identity.xlevel2 >= CENTAUR_BASE:

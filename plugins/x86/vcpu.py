@@ -13,6 +13,7 @@ from typing import NamedTuple
 from cpufw.errors import HotplugError, KvmError
 from cpufw.kvm.native import lib
 from cpufw_x86.cpuid import CpuidLeaf, CpuidTable
+from cpufw_x86.feature_msrs import feature_words_of
 from cpufw_x86.kvm import (
     FLAG_SIGNIFICANT_INDEX,
     X86VCPU,
@@ -72,11 +73,11 @@ class PooledVcpu:
 
     def set_feature_msrs(self, msrs: Mapping[int, int]) -> dict[str, int]:
         """Set these MSRs; the feature words that they then hold, less those that KVM refused."""
-        words = {}
+        words: dict[str, int] = {}
         for index, value in msrs.items():
             try:
                 self.vcpu.set_msrs({index: value})
-                words[f"MSR.{index:X}"] = self.vcpu.get_msrs([index])[index]
+                words |= feature_words_of(self.vcpu.get_msrs([index]))
             except KvmError:
                 continue  # not granted: the comparison by feature name reports it
         return words

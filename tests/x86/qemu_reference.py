@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import lzma
-import re
-from collections import defaultdict
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -114,44 +111,3 @@ def _decode_leaf_4(answer: Registers, lines_per_tag: int) -> Cache:
         complex_indexing=bool(edx >> 2 & 1),
         share_level=SHARE_LEVELS[(eax >> 14 & 0xFFF) + 1],
     )
-
-
-@dataclass
-class TopologyCase:
-    """What one QEMU answered on each CPU: registers by leaf (function, index), by APIC id."""
-
-    model: str
-    smp: str
-    cpus: int
-    answers: dict[int, dict[tuple[int, int], Registers]] = field(
-        default_factory=lambda: defaultdict(dict)
-    )
-
-    @property
-    def topology(self) -> Topology:
-        pairs = (part.split("=") for part in self.smp.split(","))
-        return topology(**{name: int(count) for name, count in pairs})
-
-
-def topology_cases() -> list[TopologyCase]:
-    cases: list[TopologyCase] = []
-    common: list[dict[tuple[int, int], Registers]] = []
-    for line in (DATA / "x86-topology.txt").read_text().splitlines():
-        header = re.fullmatch(r"\[(.*) \| (.*) \| (\d+)\]", line)
-        if header:
-            cases.append(TopologyCase(header[1], header[2], int(header[3])))
-            common.append({})
-            continue
-        key, *rest = line.split()
-        function, index = key.split(".")
-        leaf = int(function, 16), int(index)
-        if rest[0].startswith("@"):
-            cases[-1].answers[int(rest[0][1:])][leaf] = registers(rest[1:])
-        else:
-            common[-1][leaf] = registers(rest)
-    for case, shared in zip(cases, common, strict=True):
-        if not case.answers:
-            case.answers[0] = {}
-        for answer in case.answers.values():
-            answer.update(shared)
-    return cases

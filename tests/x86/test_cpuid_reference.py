@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from qemu_reference import (
     MEASURED_CACHES_TOPOLOGY,
-    TopologyCase,
     identity_of,
     load,
     measured_caches,
@@ -16,11 +13,10 @@ from qemu_reference import (
     numbers,
     registers,
     topology,
-    topology_cases,
     words_of,
 )
 
-from cpufw_x86.apicid import ApicIdLayout, apic_id, slot_of_apic_id
+from cpufw_x86.apicid import ApicIdLayout
 from cpufw_x86.caches import CacheSet, deterministic_registers, extended_registers
 from cpufw_x86.cpuid import Registers
 from cpufw_x86.cpuid_words import derived_words, minimum_levels
@@ -158,52 +154,6 @@ def test_caches_agree_in_every_leaf_that_describes_them(name: str) -> None:
         assert extended_registers(cache, layout) == measured[f"8000001d.{index}"]
     assert table.lookup(0x80000005) == measured["80000005"]
     assert table.lookup(0x80000006) == measured["80000006"]
-
-
-def describe(case: TopologyCase) -> str:
-    return f"{case.model} {case.smp}"
-
-
-@pytest.mark.parametrize("case", topology_cases(), ids=describe)
-def test_every_cpu_of_a_topology_answers_as_in_the_reference(case: TopologyCase) -> None:
-    name, *options = case.model.split(",")
-    settings = dict(option.split("=") for option in options if "=" in option)
-    changes = {key: int(value, 16) for key, value in settings.items()}
-    shape = case.topology
-    identity = identity_of(name, words_of(name), **changes)
-    needed = minimum_levels(identity.vendor, identity.words, shape)
-    identity = replace(identity, level=max(identity.level, needed.level))
-    assert len(case.answers) == case.cpus
-
-    for identifier, answers in case.answers.items():
-        slot = slot_of_apic_id(shape, identifier)
-        assert apic_id(shape, slot) == identifier
-        table = synthesise(identity, shape, slot)
-        for leaf, expected in answers.items():
-            limit = identity.xlevel if leaf[0] >= 0x80000000 else identity.level
-            if leaf[0] > limit:
-                continue  # repeats another leaf, whose features differ under TCG
-            assert topology_part(leaf, table.lookup(*leaf)) == topology_part(
-                leaf, expected_registers(leaf, expected)
-            ), f"leaf {leaf[0]:#x}.{leaf[1]} of APIC id {identifier}"
-
-
-def topology_part(leaf: tuple[int, int], answer: Registers) -> Registers:
-    """The part of an answer that tells the topology: in leaves 1 and 80000001, not the features."""
-    eax, ebx, ecx, edx = answer
-    if leaf[0] == 1:
-        return eax, ebx, 0, edx & 1 << 28
-    if leaf[0] == 0x80000001:
-        return eax, ebx, ecx & 1 << 1, 0
-    return answer
-
-
-def expected_registers(leaf: tuple[int, int], answer: Registers) -> Registers:
-    """The captured answer, corrected where 256 threads overflow leaf 1's 8-bit count in QEMU."""
-    eax, ebx, ecx, edx = answer
-    if leaf == (1, 0) and ebx == 0x01000800:
-        return eax, 0x00FF0800, ecx, edx
-    return answer
 
 
 def test_legacy_caches_are_three_different_sets() -> None:

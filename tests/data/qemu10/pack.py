@@ -2,7 +2,7 @@
 
     python tests/data/qemu10/pack.py REFERENCE_DIR
 
-Writes `x86-models.json.xz` and `x86-flag-bits.json.xz` beside this file.
+Writes `x86-models.json.xz`, `x86-flag-bits.json.xz` and `x86-machines.json.xz` beside this file.
 """
 
 import json
@@ -52,3 +52,10 @@ pack(models, "x86-models.json")
 flags = json.loads((reference / "x86-flag-bits.json").read_text())["flags"]
 bits = {name: {"bits": flag["bits"]} for name, flag in flags.items() if flag["bits"]}
 pack({"flags": bits}, "x86-flag-bits.json")
+
+machines = json.loads((reference / "x86-machines.json").read_text())
+for record in machines["machines"].values():
+    record["cpu-compat-props"] = [
+        each for each in record["cpu-compat-props"] if each["qom-type"].endswith("x86_64-cpu")
+    ]
+pack(machines, "x86-machines.json")

@@ -1,5 +1,6 @@
-/* A guest that writes what CPUID answers on each of CPUS CPUs to the debug console, 16 bytes a
- * leaf, one CPU after another. It is a 64 KiB firmware image; dump_topology.py builds and runs it.
+/* A guest that writes what CPUID answers on each of CPUS CPUs to the debug console, one CPU after
+ * another: its APIC id, then for each leaf of LEAVES EAX, EBX, ECX, EDX, all as 32-bit words. It is
+ * a 64 KiB firmware image; measure_cpuid.py builds and runs it.
  */
 .code16
 .globl _start
@@ -13,6 +14,7 @@
 _start:
 report:                         /* every CPU, at 0800:0000 */
     cli
+    cld
     mov     %cs, %ax
     mov     %ax, %ds
     xor     %ax, %ax
@@ -25,6 +27,19 @@ wait_for_lock:
     pause
     jmp     wait_for_lock
 locked:
+    xor     %eax, %eax
+    cmpl    $1, cpus
+    je      identified          /* such a CPU may lack x2APIC */
+    mov     $0x1b, %ecx         /* IA32_APIC_BASE: turn x2APIC on */
+    rdmsr
+    or      $0xc00, %eax
+    wrmsr
+    mov     $0x802, %ecx        /* the local APIC's id */
+    rdmsr
+identified:
+    movl    %eax, %es:ANSWER
+    mov     $4, %cx
+    call    write
     mov     $leaves, %si
 next_leaf:
     cmpl    $0xffffffff, 4(%si)
@@ -36,13 +51,8 @@ next_leaf:
     movl    %ebx, %es:ANSWER + 4
     movl    %ecx, %es:ANSWER + 8
     movl    %edx, %es:ANSWER + 12
-    mov     $ANSWER, %bx
     mov     $16, %cx
-next_byte:
-    movb    %es:(%bx), %al
-    outb    %al, $0xe9
-    inc     %bx
-    loop    next_byte
+    call    write
     add     $8, %si
     jmp     next_leaf
 reported:
@@ -54,14 +64,19 @@ halt:
     hlt
     jmp     halt
 
+write:                          /* CX bytes at ANSWER */
+    mov     $ANSWER, %bx
+next_byte:
+    movb    %es:(%bx), %al
+    outb    %al, $0xe9
+    inc     %bx
+    loop    next_byte
+    ret
+
 first_cpu:
     cmpl    $1, cpus
-    je      leave               /* such a CPU may lack x2APIC */
+    je      leave
     movb    $1, %es:WOKEN
-    mov     $0x1b, %ecx         /* IA32_APIC_BASE: turn x2APIC on */
-    rdmsr
-    or      $0xc00, %eax
-    wrmsr
     mov     $0x830, %ecx        /* ICR: INIT, then SIPI to 0800:0000, for all but this CPU */
     xor     %edx, %edx
     mov     $0xc4500, %eax
@@ -100,7 +115,7 @@ boot:                           /* the first CPU: copy `report` to low memory an
     mov     %ax, %es
     xor     %si, %si
     xor     %di, %di
-    mov     $0x1000, %cx
+    mov     $0x2000, %cx
     rep movsb
     ljmp    $0x800, $0
 .org 0xfff0

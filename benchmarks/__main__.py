@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cpufw
+from benchmarks.algebra import algebra_figures
 from benchmarks.commands import CommandTimer, command_figures
 from benchmarks.figures import Row, Skipped
 from benchmarks.guests import Bench, first_exit, hotplug, port_exits
 from benchmarks.report import print_json, print_table
 from benchmarks.toolchain import BuildError, build_program, install_cpufw
 
-_GROUPS = ("commands", "first-exit", "exits", "hotplug")
+_GROUPS = ("commands", "algebra", "first-exit", "exits", "hotplug")
 
 
 def main() -> None:
@@ -71,6 +72,9 @@ def _measure(options: Namespace, folder: Path) -> Iterator[Row]:
             yield from command_figures(timer, python.absolute(), options.scale)
         except BuildError as error:
             yield Skipped("commands", str(error))
+    if "algebra" in options.groups:
+        _progress("algebra")
+        yield from algebra_figures(options.scale)
     framework = cpufw.Framework()
     try:
         accelerator = framework.open_accelerator("x86_64", "kvm")

@@ -1,4 +1,4 @@
-"""Figures of whole processes: `list-models`, `import cpufw`, compiling the definitions."""
+"""Figures of whole processes: `list-models`, `show`, `import cpufw`, compiling the definitions."""
 
 from __future__ import annotations
 
@@ -84,6 +84,33 @@ def list_models(timer: CommandTimer, python: Path, runs: int) -> list[Row]:
     ]
 
 
+def show(timer: CommandTimer, python: Path, runs: int) -> list[Row]:
+    """One model resolved, above `cpufw list-models`: the median of the differences of pairs."""
+    cpufw = python.with_name("cpufw")
+    rows: list[Row] = []
+    for command in ("show", "expand", "cpuid"):
+        resolve: list[str | Path] = [cpufw, command, "Haswell-v4"]
+        timer.run(resolve)
+        differences, listing = [], []
+        for _ in range(runs):
+            whole, _ = timer.run(resolve)
+            bare, _ = timer.run([cpufw, "list-models"])
+            differences.append(whole - bare)
+            listing.append(bare)
+        rows.append(
+            Figure(
+                f"cpufw {command} MODEL, above cpufw list-models",
+                "ms",
+                median(differences),
+                Target(most=10, of_ratio=False),
+                runs,
+                "cpufw list-models",
+                median(listing),
+            )
+        )
+    return rows
+
+
 def import_time(timer: CommandTimer, python: Path, runs: int) -> list[Row]:
     """`import cpufw` above starting Python: the median of the differences of pairs."""
     differences, bare = [], []
@@ -122,7 +149,8 @@ def compile_definitions(timer: CommandTimer, python: Path, runs: int) -> list[Ro
 def command_figures(timer: CommandTimer, python: Path, scale: float) -> list[Row]:
     """All of the above; `scale` multiplies the number of runs."""
     rows: list[Row] = []
-    for measure, runs in ((list_models, 30), (import_time, 60), (compile_definitions, 5)):
+    measures = ((list_models, 30), (show, 20), (import_time, 60), (compile_definitions, 5))
+    for measure, runs in measures:
         try:
             rows += measure(timer, python, max(3, round(runs * scale)))
         except RuntimeError as error:

@@ -1,0 +1,1 @@
+"""Many hosts: what they have in common, what keeps a model off them, captures of them."""

@@ -28,8 +28,16 @@ COMMANDS = {
     "show": "show",
     "cpuid": "cpuid",
     "host": "host",
+    "expand": "expand",
+    "compare": "compare",
+    "baseline": "baseline",
+    "explain": "explain",
+    "verify": "verify",
+    "migrate-check": "migrate_check",
     "run": "run",
     "demo": "demo",
+    "export": "export",
+    "import": "import_",
     "validate": "validate",
     "plugins": "plugins",
     "completion": "completion",
@@ -93,8 +101,9 @@ def _dispatch(arguments: list[str]) -> int:
         build_parser().parse_args(arguments or ["--help"])
         raise UsageError("a command is missing; see cpufw --help")
     command = builtin(name) if name in COMMANDS else _plugin_command(name)
-    if len(arguments) == 1 and command.defaults is not None:
-        return command.run(command.defaults)
+    options = command.parsed(arguments[1:]) if before == 0 else None
+    if options is not None:
+        return command.run(options)
     from cpufw.cli.parser import command_parser
 
     parser = command_parser(command)

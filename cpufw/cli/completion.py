@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from argparse import Action, ArgumentParser, Namespace
-
 from cpufw.command import Command
+
+TYPE_CHECKING = False  # importing argparse would cost start-up time
+if TYPE_CHECKING:
+    from argparse import Action, ArgumentParser, Namespace
 
 
 def configure(parser: ArgumentParser) -> None:

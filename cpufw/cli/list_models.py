@@ -24,7 +24,8 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--usable",
         action="store_true",
-        help="also ask the accelerator which of each model's features this host lacks",
+        help="also ask the accelerator which of each model's features this host lacks "
+        "(only architectures that an accelerator runs)",
     )
     parser.add_argument(
         "--format", choices=("table", "names", "json"), default="table", help="default: table"
@@ -40,6 +41,9 @@ def run(options: Namespace) -> int:
 
         framework = open_framework(options)
         rows = framework.listing()
+    if options.usable and framework is not None and options.arch is None:
+        runnable = {kind.arch for kind in framework.accelerators}
+        rows = [row for row in rows if row["arch"] in runnable]
     rows = _matching(rows, options)
     if options.usable and framework is not None:
         _add_unavailable(rows, framework)
@@ -114,4 +118,4 @@ class _Defaults:
     strict_plugins = debug = False
 
 
-COMMAND = Command("list-models", "list CPU models", configure, run, _Defaults())  # type: ignore[arg-type]
+COMMAND = Command("list-models", "list CPU models", configure, run, _Defaults)

@@ -38,23 +38,26 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def is_hexadecimal(name: str) -> bool:
+    """Whether manuals write the value called `name` in hexadecimal."""
+    return name.endswith(("level", "level2", "midr", "pvr", "pvr-mask"))
+
+
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Aligned columns; on a terminal the heading is bold and the last column is cut to fit."""
-    widths = [len(heading) for heading in headings]
-    for row in rows:
-        widths = [max(width, len(cell)) for width, cell in zip(widths, row, strict=True)]
+    columns = zip(headings, *rows, strict=True)
+    widths = [max(map(len, column)) for column in columns]
     terminal = sys.stdout.isatty()
     room = 0
     if terminal:
         room = max(20, os.get_terminal_size(sys.stdout.fileno()).columns - sum(widths[:-1]))
         room -= 2 * (len(widths) - 1)
+    template = "  ".join([*(f"{{:{width}}}" for width in widths[:-1]), "{}"])
     lines = []
-    for row in (headings, *rows):
-        last = row[-1]
+    for *cells, last in (headings, *rows):
         if terminal and len(last) > room:
             last = last[: room - 1] + "…"
-        cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths[:-1], strict=True)]
-        lines.append("  ".join([*cells, last]).rstrip())
+        lines.append(template.format(*cells, last).rstrip())
     if terminal and not os.environ.get("NO_COLOR"):
         lines[0] = f"\x1b[1m{lines[0]}\x1b[0m"
     print("\n".join(lines))

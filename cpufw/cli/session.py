@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-from typing import TYPE_CHECKING
-
 from cpufw.cli.output import CompileProgress, warn
 
+TYPE_CHECKING = False  # importing typing or argparse would cost start-up time
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from cpufw.framework import Framework
 
 

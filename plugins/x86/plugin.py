@@ -13,9 +13,12 @@ from cpufw_x86.apicid import X86_LEVELS, apic_id
 
 if TYPE_CHECKING:
     from cpufw.core.accel import Accelerator
+    from cpufw.core.algebra import ModelRules
     from cpufw.core.board import Board
+    from cpufw.core.capture import CaptureRules
     from cpufw.core.cpu import CPUState
     from cpufw.core.machine import Machine
+    from cpufw.formats.format import Codec, Format
 
 ARCH = "x86_64"
 MAX_CPUS = 1024  # KVM_MAX_VCPUS of an ordinary kernel; APIC ids beyond 254 need x2APIC
@@ -25,6 +28,57 @@ def _cpu_base() -> type[CPUState]:
     from cpufw_x86.cpu import X86CPU
 
     return X86CPU
+
+
+def _capture() -> CaptureRules:
+    from cpufw_x86.capture import X86CaptureRules
+
+    return X86CaptureRules()
+
+
+def _rules() -> ModelRules:
+    from cpufw_x86.rules import X86Rules
+
+    return X86Rules()
+
+
+def _libvirt(arch: str) -> Codec:
+    from cpufw.formats.libvirt import LibvirtXml
+    from cpufw_x86.formats.libvirt import libvirt_names
+
+    return LibvirtXml(arch, libvirt_names)
+
+
+def _kubevirt(arch: str) -> Codec:
+    from cpufw.formats.kubevirt import KubevirtSpec
+    from cpufw_x86.formats.libvirt import libvirt_names
+
+    return KubevirtSpec(arch, libvirt_names)
+
+
+def _kubevirt_node(arch: str) -> Codec:
+    from cpufw.formats.kubevirt import KubevirtNode
+    from cpufw_x86.formats.libvirt import libvirt_names
+
+    return KubevirtNode(arch, libvirt_names)
+
+
+def _cpuid_raw(arch: str) -> Codec:
+    from cpufw_x86.formats.cpuid_raw import CpuidRaw
+
+    return CpuidRaw(arch)
+
+
+def _firecracker(arch: str) -> Codec:
+    from cpufw_x86.formats.firecracker import FirecrackerTemplate
+
+    return FirecrackerTemplate(arch)
+
+
+def _cloud_hypervisor(arch: str) -> Codec:
+    from cpufw_x86.formats.cloud_hypervisor import CloudHypervisorCpus
+
+    return CloudHypervisorCpus(arch)
 
 
 def _open_kvm() -> Accelerator:
@@ -50,7 +104,14 @@ def cpufw_architectures() -> list[Architecture]:
     """x86-64, with the models of QEMU 10.0."""
     return [
         Architecture(
-            ARCH, "x86 processors, 32 and 64 bit", _definitions(), _cpu_base, X86_LEVELS, apic_id
+            ARCH,
+            "x86 processors, 32 and 64 bit",
+            _definitions(),
+            _cpu_base,
+            X86_LEVELS,
+            apic_id,
+            rules=_rules,
+            capture=_capture,
         )
     ]
 
@@ -80,3 +141,18 @@ def cpufw_machine_types() -> list[MachineType]:
 def cpufw_accelerators() -> list[AcceleratorType]:
     """KVM."""
     return [AcceleratorType("kvm", ARCH, "Linux's /dev/kvm", _open_kvm)]
+
+
+@hookimpl
+def cpufw_formats() -> list[Format]:
+    """What knows libvirt's models of x86, and what speaks of CPUID and MSRs."""
+    from cpufw.formats.format import Format
+
+    return [
+        Format("libvirt", "libvirt's <cpu> XML", _libvirt, ARCH),
+        Format("cpuid-raw", "what cpuid -r prints", _cpuid_raw, ARCH),
+        Format("firecracker", "a Firecracker CPU template", _firecracker, ARCH),
+        Format("cloud-hypervisor", "Cloud Hypervisor's --cpus", _cloud_hypervisor, ARCH),
+        Format("kubevirt-node", "KubeVirt's labels of a node", _kubevirt_node, ARCH),
+        Format("kubevirt", "a KubeVirt VirtualMachine's spec", _kubevirt, ARCH),
+    ]

@@ -10,7 +10,8 @@ import pytest
 from command import command, cpufw, environment, on_a_terminal, sentence
 
 from cpufw import __version__
-from cpufw.cli import COMMANDS
+from cpufw.cli import COMMANDS, builtin
+from cpufw.cli.parser import command_parser
 
 ESCAPE = "\x1b"
 
@@ -26,6 +27,17 @@ def test_help_lists_every_command_with_what_it_does() -> None:
         assert (done.returncode, done.stderr) == (0, "")
         for name in COMMANDS:
             assert re.search(rf"^ +{name}  +\w+ \w+", done.stdout, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if builtin(name).defaults])
+def test_a_command_of_operands_alone_means_what_its_parser_makes_of_it(name: str) -> None:
+    command = builtin(name)
+    words = ["Haswell" for _ in command.operands]
+    quick, thorough = command.parsed(words), command_parser(command).parse_args(words)
+    expected = {name: value or None for name, value in vars(thorough).items()}
+    assert {name: getattr(quick, name) or None for name in expected} == expected
+    assert command.parsed([*words, "more"]) is None
+    assert command.parsed([*words[1:], "--help"]) is None
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -26,7 +26,7 @@ $(VENV)/.installed: $(SOURCES)
 	@touch $@
 
 demo: $(VENV)/.installed
-	$(VENV)/bin/cpufw list-models
+	$(VENV)/bin/cpufw list-models --arch x86_64
 	$(VENV)/bin/cpufw demo
 
 test: $(VENV)/.installed

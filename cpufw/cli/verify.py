@@ -60,6 +60,7 @@ def _print_json(found: Verification) -> None:
                     "word": each.word,
                     "requested": each.requested,
                     "granted": each.granted,
+                    "seen": each.seen,
                     "missing": list(each.missing),
                     "added": list(each.added),
                 }
@@ -75,6 +76,16 @@ def _print_text(found: Verification) -> None:
         f"{len(found.granted)} granted, {len(found.unavailable)} not granted, "
         f"{len(found.extra)} added"
     )
+    if found.seen:
+        wrong = sum(each.seen not in (None, each.granted) for each in found.words)
+        words = f"{len(found.seen)} registers"
+        print(
+            f"a guest reads otherwise in {wrong} of {words}"
+            if wrong
+            else f"a guest reads what was granted, in {words}"
+        )
+    else:
+        print("no guest told what it reads")
     for difference in found.words:
         print()
         print("\n".join(_bit_diff(difference)))
@@ -89,6 +100,10 @@ def _bit_diff(each: WordDifference) -> list[str]:
         f"  granted    {_grouped(f'{each.granted:0{each.width}b}')}  {each.granted:#x}",
         f"             {_grouped(marks)}".rstrip(),
     ]
+    if each.seen not in (None, each.granted):
+        lines.append(
+            f"  a guest    {_grouped(f'{each.seen:0{each.width}b}')}  {each.seen:#x}",
+        )
     for word, names in (("missing", each.missing), ("added", each.added)):
         if names:
             lines.append(f"  {word:<9}  {', '.join(names)}")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from time import monotonic
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from cpufw.core.features import FeatureSet, FeatureTable, bits
@@ -11,14 +14,21 @@ from cpufw.errors import ModelError
 
 if TYPE_CHECKING:
     from cpufw.core.cpu import CPUState
+    from cpufw.core.machine import Machine
     from cpufw.framework import Framework
+
+# What a demonstration guest prints of its boot CPU (MachineType.demo).
+_WORD_LINE = re.compile(r"^cpu 0: word (\S+) ([0-9a-f]+)\s*$", re.MULTILINE)
+_LAST_LINE = b"cpu 0: online"
+_PATIENCE, _TICK = 60.0, 0.02  # seconds; an emulated host takes a few of them
 
 
 @dataclass(frozen=True)
 class WordDifference:
-    """A register whose bits differ: what was asked for and what is there.
+    """A register whose bits differ: what was asked for, what was granted, what a guest reads.
 
     `missing` and `added` name the bits that differ, those that no feature owns as `bit 13`.
+    `seen` is None for a register that the guest does not tell of.
     """
 
     word: str
@@ -26,6 +36,7 @@ class WordDifference:
     granted: int
     missing: tuple[str, ...]
     added: tuple[str, ...]
+    seen: int | None = None
 
     @property
     def width(self) -> int:
@@ -35,7 +46,11 @@ class WordDifference:
 
 @dataclass(frozen=True)
 class Verification:
-    """One CPU, realized and read back. `extra` is what was not asked for and is there."""
+    """One CPU, realized and read back. `extra` is what was not asked for and is there.
+
+    `seen` are the words that a guest read in it, by name; empty if the machine type brings no
+    guest that tells, or it did not get that far.
+    """
 
     cpu: str
     accelerator: str
@@ -44,6 +59,7 @@ class Verification:
     unavailable: FeatureSet
     extra: FeatureSet
     words: tuple[WordDifference, ...]
+    seen: Mapping[str, int]
 
     @property
     def same(self) -> bool:
@@ -54,15 +70,21 @@ class Verification:
 def verify(
     framework: Framework, cpu: str, machine: str = "pc", arch: str | None = None
 ) -> Verification:
-    """Realize `cpu` (a `--cpu` string) in a machine of this type and read it back.
+    """Realize `cpu` (a `--cpu` string) in a machine of this type, read it back, and let a guest.
 
-    Raises what `Framework.machine` raises, and `ModelError` for a machine without accelerator.
+    The guest is the machine type's demonstration. Raises what `Framework.machine` raises, and
+    `ModelError` for a machine without accelerator.
     """
-    with framework.machine(machine, cpu=cpu, arch=arch) as built:
+    demo = framework.machine_type(machine).demo if machine != "none" else None
+    console = bytearray()
+    options = {**demo, "serial": console.extend} if demo else {}
+    with framework.machine(machine, cpu=cpu, arch=arch, **options) as built:
         if built.accelerator is None:
             raise ModelError(f"machine type {machine} runs nothing, so nothing is granted there")
         boot = built.slots[0].cpu
         assert boot is not None
+        requested, granted = _read_back(boot)
+        seen = _words_told(built, console) if demo else {}
         return Verification(
             cpu,
             built.accelerator_name,
@@ -70,33 +92,48 @@ def verify(
             boot.granted,
             boot.unavailable,
             boot.extra,
-            tuple(_differences(boot)),
+            tuple(word_differences(boot.model.table, requested, granted, seen)),
+            seen,
         )
 
 
-def _differences(cpu: CPUState) -> Iterator[WordDifference]:
+def _read_back(cpu: CPUState) -> tuple[Mapping[str, int], Mapping[str, int]]:
     rules = cpu.architecture.capture
     if rules is not None:
-        requested, granted = rules().read_back(cpu)
-    else:
-        requested, granted = _words(cpu.requested), _words(cpu.granted | cpu.extra)
-    return word_differences(cpu.model.table, requested, granted)
+        return rules().read_back(cpu)
+    return _words(cpu.requested), _words(cpu.granted | cpu.extra)
+
+
+def _words_told(machine: Machine, console: bytearray) -> dict[str, int]:
+    """What the demonstration guest says its boot CPU reads; empty if it does not come that far."""
+    machine.start()
+    deadline = monotonic() + _PATIENCE
+    while _LAST_LINE not in console:
+        if machine.wait(_TICK).reason != "timeout" or monotonic() > deadline:
+            return {}
+    return {name: int(value, 16) for name, value in _WORD_LINE.findall(console.decode("ascii"))}
 
 
 def word_differences(
-    table: FeatureTable, requested: Mapping[str, int], granted: Mapping[str, int]
+    table: FeatureTable,
+    requested: Mapping[str, int],
+    granted: Mapping[str, int],
+    seen: Mapping[str, int] = MappingProxyType({}),
 ) -> Iterator[WordDifference]:
-    """Each word of which not all bits are the same, in table order; an absent word is zero."""
+    """Each word of which not all bits are the same, in table order; an absent word is zero.
+
+    A word that is not in `seen` was not looked at there.
+    """
     owners = {place: feature.name for feature in table for place in _places(feature.places)}
     order = {word: number for number, word in enumerate(dict.fromkeys(word for word, _ in owners))}
     for word in sorted(requested.keys() | granted.keys(), key=lambda w: order.get(w, len(order))):
         asked, given = requested.get(word, 0), granted.get(word, 0)
-        if asked != given:
+        if asked != given or seen.get(word, given) != given:
             missing, added = (
                 tuple(owners.get((word, bit), f"bit {bit}") for bit in bits(difference))
                 for difference in (asked & ~given, given & ~asked)
             )
-            yield WordDifference(word, asked, given, missing, added)
+            yield WordDifference(word, asked, given, missing, added, seen.get(word))
 
 
 def _words(features: FeatureSet) -> Mapping[str, int]:

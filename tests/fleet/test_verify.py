@@ -67,6 +67,22 @@ def test_every_feature_that_is_not_granted_is_a_missing_bit_and_the_other_way_ro
 
 
 @pytest.mark.kvm
+def test_a_guest_reads_what_was_granted(verified: Verification) -> None:
+    assert {"1.ECX", "1.EDX", "7.0.EBX", "80000001.EDX"} <= verified.seen.keys()
+    for word in verified.words:
+        assert word.seen in (None, word.granted), word
+        assert word.seen == verified.seen.get(word.word)
+
+
+def test_a_guest_that_reads_otherwise_is_a_difference(framework: Framework) -> None:
+    table = framework.catalogue("x86_64").table
+    words = {"1.EDX": 0b111, "7.0.EBX": 1}
+    assert not list(word_differences(table, words, words, {"1.EDX": 0b111}))
+    (only,) = word_differences(table, words, words, {"1.EDX": 0b101})
+    assert (only.word, only.requested, only.granted, only.seen) == ("1.EDX", 7, 7, 5)
+
+
+@pytest.mark.kvm
 def test_what_no_cpu_has_is_reported_missing(framework: Framework) -> None:
     found = verify(framework, "486,+ia64")
     assert not found.same

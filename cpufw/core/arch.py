@@ -91,8 +91,11 @@ class MachineType:
 
     `accel` names the accelerators tried when the user names none (`"kvm"`); None for a machine
     type that only describes CPUs. `demo` are the board options that run the demonstration guest,
-    if there is one. `can_unplug` is whether its guests can give a CPU back. CPUs come and go by
-    threads, or by whole cores or sockets where there is a `plug_unit`.
+    if there is one; it prints `cpu 0: word WORD HEX` for each feature word that it reads, then
+    `cpu 0: online`. `can_unplug` is whether its guests can give a CPU back. CPUs come and go by
+    threads, or by whole cores or sockets where there is a `plug_unit`. `slot_ids` gives the ids
+    that name a slot where they are not its index at each level; those that tell it apart are
+    enough to plug.
     """
 
     name: str
@@ -108,3 +111,4 @@ class MachineType:
     accel: str | None = "kvm"
     can_unplug: bool = True
     plug_unit: PlugUnit | None = None
+    slot_ids: Callable[[Topology, SlotId], dict[str, int]] | None = None

@@ -132,7 +132,9 @@ class CPUState(Object, metaclass=CPUClass):
         name = self._spec(name).name
         if name in self.model.table:
             return name in self.granted
-        return self.slot.id.props().get(name, value) if self.slot is not None else value
+        if self.slot is None or self.machine is None:
+            return value
+        return {**self.slot.id.props(), **self.machine.place_of(self.slot)}.get(name, value)
 
     @property
     def cpu_index(self) -> int:

@@ -71,7 +71,9 @@ class Machine(Object):
         self.expansions: dict[tuple[CPUClass, frozenset[tuple[str, Any]]], Expansion] = {}
         Node("container").add_child("machine", self)
         self._devices = DeviceTree(self)
-        self._tree = SlotTree(self, topology, self.slots, cpu_class.type_name)
+        self._tree = SlotTree(
+            self, topology, self.slots, cpu_class.type_name, machine_type.slot_ids
+        )
         self._units = UnitPlaces(machine_type.plug_unit, cpu_class.model.name, topology, self.slots)
         self.board = machine_type.board(self, options or {})
         try:
@@ -124,6 +126,10 @@ class Machine(Object):
         if self.accelerator is None or model.static or model.dynamic:
             return model.table.empty, model.table.empty
         return self.accelerator.default_features(model.table)
+
+    def place_of(self, slot: Slot) -> dict[str, int]:
+        """The ids that name `slot`: `{"socket-id": 0, "core-id": 1, "thread-id": 0}`."""
+        return self._tree.ids(slot)
 
     def pre_plug(self, cpu: CPUState, slot: Slot | None) -> Slot:
         """Check that `cpu` may go into `slot` (or the one its properties name) and take it.

@@ -10,6 +10,8 @@ from cpufw.core.topology import SlotId, Topology, TopologyLevel
 from cpufw.errors import HotplugError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cpufw.core.cpu import CPUState
 
 # Ids that device_add must name even where there is only one of them, as in QEMU.
@@ -27,13 +29,20 @@ class Node(Object):
 class SlotTree:
     """The sockets, cores and threads of `topology` under `machine`, one thread a slot.
 
-    A level that nobody divided (one die a socket) is in neither paths nor ids, as in QEMU.
+    A level that nobody divided (one die a socket) is in neither paths nor ids, as in QEMU, unless
+    `slot_ids` gives a slot's ids (see `MachineType`).
     """
 
     def __init__(
-        self, machine: Object, topology: Topology, slots: tuple[Slot, ...], cpu_type: str
+        self,
+        machine: Object,
+        topology: Topology,
+        slots: tuple[Slot, ...],
+        cpu_type: str,
+        slot_ids: Callable[[Topology, SlotId], dict[str, int]] | None = None,
     ) -> None:
         self._topology, self._slots = topology, slots
+        self._slot_ids = slot_ids
         self._levels = [
             level
             for level in topology.levels
@@ -58,6 +67,8 @@ class SlotTree:
 
     def ids(self, slot: Slot) -> dict[str, int]:
         """The ids that name `slot`: `{"socket-id": 0, "core-id": 1, "thread-id": 0}`."""
+        if self._slot_ids is not None:
+            return self._slot_ids(self._topology, slot.id)
         return {level.id_name: slot.id[level] for level in self._levels}
 
     def hotpluggable(self, cpu_type: str) -> list[dict[str, Any]]:
@@ -72,6 +83,8 @@ class SlotTree:
 
     def named_by(self, cpu: CPUState) -> Slot:
         """The slot that the ids given to `cpu` name. Raises `HotplugError`."""
+        if self._slot_ids is not None:
+            return self._told_apart(cpu)
         ids = []
         for level, count in self._topology.counts:
             value = cpu.given(level.id_name)
@@ -88,3 +101,21 @@ class SlotTree:
                 )
             ids.append(value)
         return self._slots[self._topology.index(SlotId(self._topology.levels, tuple(ids)))]
+
+    def _told_apart(self, cpu: CPUState) -> Slot:
+        places = [(slot, self.ids(slot)) for slot in self._slots]
+        for name in places[0][1]:
+            value = cpu.given(name)
+            if value is None:
+                continue
+            known = [ids[name] for _, ids in places]
+            places = [(slot, ids) for slot, ids in places if ids[name] == value]
+            if not places:
+                raise HotplugError(
+                    f"{cpu.type_name}: {name}={value} is not there, "
+                    f"expected {min(known)} to {max(known)}"
+                )
+        if len(places) > 1:
+            *_, last = places[0][1]
+            raise HotplugError(f"{cpu.type_name}: {last} is not set")
+        return places[0][0]

@@ -27,6 +27,11 @@ def core_id(topology: Topology, slot: SlotId) -> int:
     return topology.index(slot)
 
 
+def slot_ids(topology: Topology, slot: SlotId) -> dict[str, int]:
+    """The ids of a slot, as QEMU shows them: all four, with the core's counted through."""
+    return {**slot.props(), TopologyLevel.CORE.id_name: core_id(topology, slot)}
+
+
 def _cpu_base() -> type[CPUState]:
     from cpufw_s390x.cpu import S390xCPU
 
@@ -69,6 +74,7 @@ def cpufw_machine_types() -> list[MachineType]:
             alias="s390-ccw-virtio" if version == VERSIONS[0] else None,
             accel=None,
             can_unplug=False,
+            slot_ids=slot_ids,
         )
         for version in VERSIONS
     ]

@@ -103,8 +103,8 @@ def test_cpus_come_and_do_not_go(framework: Framework) -> None:
     with framework.machine("s390-ccw-virtio", smp="1,maxcpus=3") as machine:
         assert machine.machine_type.name == "s390-ccw-virtio-10.0"
         assert machine.cpus()[0].model.name == "qemu"
-        added = machine.device_add("qemu-s390x-cpu", id="more", socket_id=0, core_id=2)
-        assert added.arch_id == 2
+        added = machine.device_add("qemu-s390x-cpu", id="more", core_id=2)
+        assert (added.arch_id, added.get("core-id"), added.get("socket-id")) == (2, 2, 0)
         with pytest.raises(HotplugError, match="cannot unplug CPUs"):
             machine.device_del("more")
 
@@ -114,7 +114,26 @@ def test_cores_are_counted_through_books_and_drawers(framework: Framework) -> No
     with framework.machine("s390-ccw-virtio", cpu="max", smp=smp) as machine:
         assert [cpu.arch_id for cpu in machine.cpus()] == list(range(8))
         top = machine.hotpluggable_cpus()[0]["props"]
-        assert (top["drawer-id"], top["book-id"], top["socket-id"]) == (1, 1, 0)
+        # As QEMU 10.0.2 shows them.
+        assert top == {"drawer-id": 1, "book-id": 1, "socket-id": 0, "core-id": 7}
+
+
+@pytest.mark.parametrize(
+    ("ids", "sentence"),
+    [
+        ({}, "core-id is not set"),
+        ({"core_id": 8}, "core-id=8 is not there, expected 0 to 7"),
+        ({"core_id": 7, "drawer_id": 0}, "core-id=7 is not there, expected 0 to 3"),
+        ({"core_id": 0}, "slot 0 .* is taken by"),
+    ],
+)
+def test_ids_that_name_no_free_core_are_refused(
+    framework: Framework, ids: dict[str, int], sentence: str
+) -> None:
+    smp = "1,maxcpus=8,drawers=2,books=2,sockets=1,cores=2"
+    machine = framework.machine("s390-ccw-virtio", cpu="max", smp=smp)
+    with machine, pytest.raises(HotplugError, match=sentence):
+        machine.device_add("max-s390x-cpu", id="more", **ids)
 
 
 def test_an_older_version_of_the_machine_has_the_same_cpus(framework: Framework) -> None:

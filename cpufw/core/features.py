@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
+from typing import NamedTuple
 
 from cpufw.errors import ModelError, NotFoundError
 
 
-@dataclass(frozen=True, slots=True)
-class Feature:
+class Feature(NamedTuple):
     """One named capability of a CPU and the place where a guest finds it.
 
     `places` are the architecture's own spelling, such as `7.0.EBX:5` on x86; `aliases` maps a
@@ -22,7 +22,7 @@ class Feature:
     name: str
     places: tuple[str, ...]
     requires: tuple[str, ...] = ()
-    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    aliases: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     migratable: bool = True
     vendors: tuple[str, ...] = ()
     description: str = ""
@@ -51,6 +51,8 @@ class FeatureTable:
         for bit, feature in enumerate(self.features):
             for group in feature.groups:
                 self._group_masks[group] = self._group_masks.get(group, 0) | 1 << bit
+        single = {name: 1 << bit for name, bit in self._names.items()}
+        self._masks = {**single, **self._group_masks}
 
     def __len__(self) -> int:
         return len(self.features)
@@ -59,7 +61,7 @@ class FeatureTable:
         return iter(self.features)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._names or name in self._group_masks
+        return name in self._masks
 
     def __getitem__(self, name: str) -> Feature:
         """The feature with this name or QEMU alias. Raises `NotFoundError`."""
@@ -74,14 +76,16 @@ class FeatureTable:
 
     def mask(self, name: str) -> int:
         """The mask of the feature `name` (or an alias), or of a group. Raises `NotFoundError`."""
-        group = self._group_masks.get(name)
-        return 1 << self.bit(name) if group is None else group
+        try:
+            return self._masks[name]
+        except KeyError:
+            return 1 << self.bit(name)  # which says that there is none
 
     def set(self, names: Iterable[str] = ()) -> FeatureSet:
         """The set of the features with these names, groups in full. Raises `NotFoundError`."""
-        mask = 0
+        mask, masks = 0, self._masks
         for name in names:
-            mask |= self.mask(name)
+            mask |= masks.get(name) or self.mask(name)
         return FeatureSet(self, mask)
 
     @cached_property

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from cpufw.core.features import FeatureSet, FeatureTable
@@ -54,6 +55,7 @@ class Catalogue:
 
     `models` are the models, or for each name what makes its model when it is first asked for.
     Unless `case_sensitive`, names are looked up in any case; the models keep theirs.
+    `static_names` tells the static models without making any other.
     """
 
     def __init__(
@@ -62,8 +64,10 @@ class Catalogue:
         table: FeatureTable,
         models: Iterable[CPUModel] | Mapping[str, Callable[[], CPUModel]],
         case_sensitive: bool = True,
+        static_names: Callable[[], Iterable[str]] | None = None,
     ) -> None:
         self.arch, self.table = arch, table
+        self._static_names = static_names
         self._key: Callable[[str], str] = str if case_sensitive else str.lower
         self._made: dict[str, CPUModel] = {}
         self._make: Mapping[str, Callable[[], CPUModel]] = {}
@@ -94,6 +98,12 @@ class Catalogue:
     def names(self) -> Collection[str]:
         """The name of every model; no model is made for it."""
         return self._names.values()
+
+    @cached_property
+    def static(self) -> Sequence[CPUModel]:
+        """The models that never change, from which static expansions start."""
+        names = self.names if self._static_names is None else self._static_names()
+        return [model for model in map(self._model, names) if model.static]
 
     def _model(self, name: str) -> CPUModel:
         model = self._made.get(name)

@@ -176,7 +176,7 @@ class ModelAlgebra:
     def static(self, operand: Operand) -> ExpandedModel:
         """`operand` as a static model and what differs from it. Raises `ModelError`."""
         if isinstance(self.rules, ExpandingRules):
-            return self.rules.static(operand, self.catalogue)
+            return self.rules.static(operand, self.catalogue.static)
         base = self._static_base(operand)
         if base is None:
             raise ModelError(
@@ -205,8 +205,8 @@ class ModelAlgebra:
             return len(model.features ^ operand.features)
 
         nearest: CPUModel | None = None
-        for model in self.catalogue:
-            if not model.static or model.alias_of is not None:
+        for model in self.catalogue.static:
+            if model.alias_of is not None:
                 continue
             if ask(model.identity, operand.identity) not in (Relation.IDENTICAL, Relation.SUBSET):
                 continue

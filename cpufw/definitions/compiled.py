@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -87,6 +87,7 @@ def build_catalogue(
 
     models: dict[str, Callable[[], CPUModel]] = {}
     folded: dict[str, str] = {}
+    layers = list(layers)
     for records in layers:
         for name in records:
             if name in models:
@@ -96,7 +97,11 @@ def build_catalogue(
             if other != name:
                 message = f"{table.arch} models '{other}' and '{name}' differ only in case"
                 raise DefinitionError([message])
-    return Catalogue(table.arch, table, models, case_sensitive)
+
+    def static_names() -> Iterator[str]:
+        return (name for records in layers for name in records if records[name]["static"])
+
+    return Catalogue(table.arch, table, models, case_sensitive, static_names)
 
 
 def _model(

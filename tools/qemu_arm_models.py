@@ -11,9 +11,6 @@ reference cannot say (the architecture version, a description) is left to be wri
 
 from __future__ import annotations
 
-import argparse
-import json
-import lzma
 import re
 import sys
 import textwrap
@@ -22,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reference_tool import load_json, run
 from ruamel.yaml import YAML
 
 from cpufw_arm.registers import GROUPS, SPACES, midr_name
@@ -62,14 +60,6 @@ def group_of(register: str) -> str | None:
 
 
 # --- the reference -------------------------------------------------------------------------
-
-
-def load_json(folder: Path, name: str) -> Any:
-    """The document `name` of the reference, plain or `.xz`."""
-    packed = folder / f"{name}.xz"
-    if packed.exists():
-        return json.loads(lzma.decompress(packed.read_bytes()))
-    return json.loads((folder / name).read_text())
 
 
 def reference_facts(reference: Path) -> dict[str, dict[str, Facts]]:
@@ -278,22 +268,9 @@ def flow_list(head: str, names: Iterable[str]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the tool; the exit status says whether the definitions match the reference."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("reference", type=Path, metavar="REFERENCE_DIR")
-    parser.add_argument("cpudefs", type=Path, metavar="CPUDEFS_DIR")
-    parser.add_argument("--write", action="store_true", help="add what is missing")
-    options = parser.parse_args(arguments)
-    for name in ("arm-idregs.json", "arm-measured.json"):
-        if not any(options.reference.glob(f"{name}*")):
-            parser.error(f"{options.reference} has no {name}")
-    if not (options.cpudefs / "arm" / "features.yaml").exists():
-        parser.error(f"{options.cpudefs} has no arm/features.yaml")
-    if options.write:
-        for line in write_missing(options.reference, options.cpudefs / "arm"):
-            print(line)
-    differences = list(compare(options.reference, options.cpudefs / "arm"))
-    print("\n".join(differences) or "no difference")
-    return 1 if differences else 0
+    return run(
+        __doc__, "arm", ("arm-idregs.json", "arm-measured.json"), compare, write_missing, arguments
+    )
 
 
 if __name__ == "__main__":

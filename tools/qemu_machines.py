@@ -12,13 +12,12 @@ compares again.
 from __future__ import annotations
 
 import argparse
-import json
-import lzma
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reference_tool import load_json
 from ruamel.yaml import YAML
 
 from cpufw.core.arch import MachineType
@@ -30,16 +29,6 @@ SUFFIX = "x86_64-cpu"
 OURS = {"pc"}  # aliases that cpufw gives to a machine type of its own
 UNKNOWN = {"x-remote", "none"}  # no machine for guests; cpufw's own `none`
 GONE = {"Icelake-Client-x86_64-cpu"}  # QEMU still sets properties of a model that it dropped
-
-
-def load(folder: Path) -> Mapping[str, Any]:
-    """The reference, plain or `.xz`."""
-    packed = folder / "x86-machines.json.xz"
-    if packed.exists():
-        found: Mapping[str, Any] = json.loads(lzma.decompress(packed.read_bytes()))
-        return found
-    loaded: Mapping[str, Any] = json.loads((folder / "x86-machines.json").read_text())
-    return loaded
 
 
 def compat_of(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -171,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("cpudefs", type=Path, metavar="CPUDEFS_DIR")
     parser.add_argument("--write", action="store_true", help="write the compat properties anew")
     options = parser.parse_args(arguments)
-    reference, path = load(options.reference), options.cpudefs / FILE
+    reference, path = load_json(options.reference, "x86-machines.json"), options.cpudefs / FILE
     if options.write:
         write(reference, path)
     found = list(compare(reference, YAML(typ="safe").load(path)))

@@ -11,9 +11,6 @@ end of theirs) and then compares again; it never changes a line that is there.
 
 from __future__ import annotations
 
-import argparse
-import json
-import lzma
 import re
 import sys
 import textwrap
@@ -22,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reference_tool import load_json, run
 from ruamel.yaml import YAML
 
 WIDTH = 100
@@ -53,14 +51,6 @@ class Facts:
 
 
 # --- the reference -------------------------------------------------------------------------
-
-
-def load_json(folder: Path, name: str) -> Any:
-    """The document `name` of the reference, plain or `.xz`."""
-    packed = folder / f"{name}.xz"
-    if packed.exists():
-        return json.loads(lzma.decompress(packed.read_bytes()))
-    return json.loads((folder / name).read_text())
 
 
 def reference_members(reference: Path) -> dict[str, Member]:
@@ -273,21 +263,7 @@ def scalar(name: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the tool; the exit status says whether the definitions match the reference."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("reference", type=Path, metavar="REFERENCE_DIR")
-    parser.add_argument("cpudefs", type=Path, metavar="CPUDEFS_DIR")
-    parser.add_argument("--write", action="store_true", help="add what is missing")
-    options = parser.parse_args(arguments)
-    if not any(options.reference.glob("ppc-models.json*")):
-        parser.error(f"{options.reference} has no ppc-models.json")
-    if not (options.cpudefs / "ppc" / "features.yaml").exists():
-        parser.error(f"{options.cpudefs} has no ppc/features.yaml")
-    if options.write:
-        for line in write_missing(options.reference, options.cpudefs / "ppc"):
-            print(line)
-    differences = list(compare(options.reference, options.cpudefs / "ppc"))
-    print("\n".join(differences) or "no difference")
-    return 1 if differences else 0
+    return run(__doc__, "ppc", ("ppc-models.json",), compare, write_missing, arguments)
 
 
 if __name__ == "__main__":

@@ -10,15 +10,13 @@ is missing and then compares again; it never changes a file that is there.
 
 from __future__ import annotations
 
-import argparse
-import json
-import lzma
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from reference_tool import load_json, run
 from ruamel.yaml import YAML
 
 BASE = "-base"  # the end of the names of those models that static expansions start from
@@ -251,14 +249,6 @@ def text_of(document: Mapping[str, Any]) -> str:
 # --- files ---------------------------------------------------------------------------------
 
 
-def load_json(folder: Path, name: str) -> Any:
-    """The document `name` of the reference, plain or `.xz`."""
-    packed = folder / f"{name}.xz"
-    if packed.exists():
-        return json.loads(lzma.decompress(packed.read_bytes()))
-    return json.loads((folder / name).read_text())
-
-
 def load_yaml(path: Path) -> Any:
     """The document of one YAML file."""
     return YAML(typ="safe").load(path)
@@ -266,23 +256,14 @@ def load_yaml(path: Path) -> Any:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the tool; the exit status says whether the definitions match the reference."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("reference", type=Path, metavar="REFERENCE_DIR")
-    parser.add_argument("cpudefs", type=Path, metavar="CPUDEFS_DIR")
-    parser.add_argument("--write", action="store_true", help="add what is missing")
-    options = parser.parse_args(arguments)
-    folder = options.cpudefs / "s390x"
-    if not any(options.reference.glob("s390x-features.json*")):
-        parser.error(f"{options.reference} has no s390x-features.json")
-    if not (folder / "features.yaml").exists():
-        parser.error(f"{options.cpudefs} has no s390x/features.yaml")
-    reference = Reference(options.reference)
-    if options.write:
-        for line in write_missing(reference, folder):
-            print(line)
-    found = list(compare(reference, Definitions(folder)))
-    print("\n".join(found) or "no difference")
-    return 1 if found else 0
+    return run(
+        __doc__,
+        "s390x",
+        ("s390x-features.json",),
+        lambda reference, folder: compare(Reference(reference), Definitions(folder)),
+        lambda reference, folder: write_missing(Reference(reference), folder),
+        arguments,
+    )
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from cpufw.core.features import FeatureSet, FeatureTable
+    from cpufw.core.model import CPUModel
 
 
 class Accelerator(Protocol):
@@ -33,3 +35,20 @@ class Accelerator(Protocol):
     def close(self) -> None:
         """Give the accelerator back; machines on it must be closed first."""
         ...
+
+
+def filled_in(model: CPUModel, accelerator: Accelerator) -> CPUModel:
+    """The `dynamic` model (`host`, `max`) as `accelerator` makes it, migratable features only."""
+    features = accelerator.supported_features(model.table)
+    return replace(
+        model,
+        features=features - model.table.unmigratable,
+        identity={**model.identity, **accelerator.host_identity()},
+    )
+
+
+def defaults_of(accelerator: Accelerator | None, model: CPUModel) -> tuple[FeatureSet, FeatureSet]:
+    """What `accelerator` turns on and off in `model`: nothing but in named models."""
+    if accelerator is None or model.static or model.dynamic:
+        return model.table.empty, model.table.empty
+    return accelerator.default_features(model.table)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
-from cpufw.core.accel import Accelerator
+from cpufw.core.accel import Accelerator, defaults_of, filled_in
 from cpufw.core.arch import MachineType
 from cpufw.core.board import Outcome
 from cpufw.core.cpu import CPUClass, CPUState
@@ -102,12 +101,7 @@ class Machine(Object):
             if found.dynamic:
                 if self.accelerator is None:
                     raise ModelError(f"CPU model '{model.name}' needs an accelerator to read from")
-                features = self.accelerator.supported_features(model.table)
-                found = replace(
-                    found,
-                    features=features - model.table.unmigratable,
-                    identity={**found.identity, **self.accelerator.host_identity()},
-                )
+                found = filled_in(found, self.accelerator)
             self._models[model.name] = found
         return found
 
@@ -123,9 +117,7 @@ class Machine(Object):
 
     def default_features(self, model: CPUModel) -> tuple[FeatureSet, FeatureSet]:
         """What the accelerator turns on and off on every named model."""
-        if self.accelerator is None or model.static or model.dynamic:
-            return model.table.empty, model.table.empty
-        return self.accelerator.default_features(model.table)
+        return defaults_of(self.accelerator, model)
 
     def place_of(self, slot: Slot) -> dict[str, int]:
         """The ids that name `slot`: `{"socket-id": 0, "core-id": 1, "thread-id": 0}`."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+from cpufw.core.accel import defaults_of, filled_in
 from cpufw.core.capture import HostCapture
 from cpufw.core.cpu import CPUClass, CPUState
 from cpufw.core.features import FeatureSet
@@ -25,14 +25,7 @@ class _OnHost:
 
     def resolve_model(self, model: CPUModel) -> CPUModel:
         """`host` and `max` are what this host gives; every other model is itself."""
-        if not model.dynamic:
-            return model
-        features = self.accelerator.supported_features(model.table)
-        return replace(
-            model,
-            features=features - model.table.unmigratable,
-            identity={**model.identity, **self.accelerator.host_identity()},
-        )
+        return filled_in(model, self.accelerator) if model.dynamic else model
 
     def compat_values(self, _: CPUClass) -> Mapping[str, Any]:
         """None: it is no machine of an older type."""
@@ -40,9 +33,7 @@ class _OnHost:
 
     def default_features(self, model: CPUModel) -> tuple[FeatureSet, FeatureSet]:
         """What the host's accelerator turns on and off on a named model."""
-        if model.static or model.dynamic:
-            return model.table.empty, model.table.empty
-        return self.accelerator.default_features(model.table)
+        return defaults_of(self.accelerator, model)
 
 
 def expand_on(cpu: CPUState, host: HostCapture) -> Expansion:

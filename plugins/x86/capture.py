@@ -189,9 +189,7 @@ class X86CaptureRules:
         words = feature_words(cpu.requested.table)
         accelerator: Any = cpu.machine.accelerator if cpu.machine is not None else None
         if cpu.vcpu is not None:
-            entries = cpu.vcpu.vcpu.get_cpuid2()
-            leaves = (CpuidLeaf(e.function, e.index, e.eax, e.ebx, e.ecx, e.edx) for e in entries)
-            given = CpuidTable(leaves).words()
+            given = cpu.vcpu.granted_words()
         else:
             given = accelerator.granted_words(cpu.cpuid, {}) if accelerator is not None else asked
         return (

@@ -69,10 +69,7 @@ class X86CPU(CPUState):
         pool: VcpuPool | None = getattr(self.machine.board, "pool", None)
         if pool is None:  # the machine only describes CPUs
             accelerator: X86KvmAccelerator = self.machine.accelerator  # type: ignore[assignment]
-            words = accelerator.granted_words(self.cpuid, blueprint.feature_msrs)
-            seen = feature_words(features.table).decode(words)
-            self.extra = seen - blueprint.shown - features
-            return seen & features
+            return self._granted(accelerator.granted_words(self.cpuid, blueprint.feature_msrs))
         pooled = pool.take(self.arch_id)
         try:
             pooled.set_cpuid(self.cpuid)
@@ -80,13 +77,20 @@ class X86CPU(CPUState):
                 _set_tsc(pooled, blueprint.tsc_khz)
             if blueprint.granted_words is None:
                 blueprint.granted_words = pooled.granted_words()
-            words = blueprint.granted_words | pooled.set_feature_msrs(blueprint.feature_msrs)
-            seen = feature_words(features.table).decode(words)
-            self.extra = seen - blueprint.shown - features
+            msrs = pooled.set_feature_msrs(blueprint.feature_msrs)
+            granted = self._granted(blueprint.granted_words | msrs)
         except BaseException:
             pool.park(pooled)
             raise
         self.vcpu = pooled
+        return granted
+
+    def _granted(self, words: dict[str, int]) -> FeatureSet:
+        """What of the features asked for these words show; what else they show is `extra`."""
+        assert self.expansion is not None
+        features = self.expansion.features
+        seen = feature_words(features.table).decode(words)
+        self.extra = seen - self._blueprint.shown - features
         return seen & features
 
     def prepare(self, apic_id: int) -> None:

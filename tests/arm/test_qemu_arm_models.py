@@ -22,6 +22,7 @@ CPUDEFS = ROOT / "cpudefs"
 
 
 def load_tool() -> ModuleType:
+    sys.path.insert(0, str(ROOT / "tools"))  # as where a script is: tools share a module
     spec = importlib.util.spec_from_file_location(
         "qemu_arm_models", ROOT / "tools" / "qemu_arm_models.py"
     )

@@ -5,11 +5,12 @@ VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format clean
+.PHONY: help demo test test-all guests lint format clean
 
 help:
 	@echo 'make demo      run the demonstration guest and hot-plug a CPU into it'
 	@echo 'make test      run the tests'
+	@echo 'make guests    build the guests nobody here wrote, which more tests need: Linux and others'
 	@echo 'make test-all  run the tests, and the KVM tests on an ordinary host too'
 	@echo 'make test-svm  run the KVM tests on an ordinary AMD-V host under QEMU TCG'
 	@echo 'make bench     measure against QEMU and plain C'
@@ -29,8 +30,12 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/cpufw list-models --arch x86_64
 	$(VENV)/bin/cpufw demo
 
+# Tests that need a guest nobody here wrote say so and are skipped where `make guests` was not run.
 test: $(VENV)/.installed
-	$(PYTHON) -m pytest $(ARGS)
+	CPUFW_GUESTS=$$($(PYTHON) tests/guests where 2>/dev/null) $(PYTHON) -m pytest $(ARGS)
+
+guests: $(VENV)/.installed
+	$(PYTHON) tests/guests build
 
 test-all: test-svm test
 

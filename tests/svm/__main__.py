@@ -22,7 +22,9 @@ from boot import Ending, Inputs, boot_until_it_ends, interactive, qemu_command
 from cache import cache_folder
 from image import prepare
 from payload import (
+    GUESTS,
     build_wheel,
+    built_guests,
     host_python,
     kvm_test_modules,
     pack_project,
@@ -52,6 +54,7 @@ def pytest_command(arguments: list[str]) -> list[str]:
     colour = "yes" if sys.stdout.isatty() else "no"
     return [
         *("env", "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1", f"COLUMNS={width}"),
+        *([f"CPUFW_GUESTS={GUESTS}"] if built_guests() is not None else []),
         *("python3", "-m", "pytest", "-m", "kvm or ordinary_kvm", "-q", *plugins),
         *("-p", "no:cacheprovider", "-o", f"faulthandler_timeout={FAULTHANDLER_SECONDS}"),
         *(f"--color={colour}", "--junitxml=/results/junit.xml", *arguments),

@@ -4,6 +4,7 @@ import fnmatch
 import importlib.metadata
 import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
 import tomllib
@@ -19,6 +20,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 HOST_PYTHON = (3, 11)  # of Debian 12, see packages.txt
 SITE_PACKAGES = "usr/local/lib/python3.11/dist-packages"
 SCRIPTS = "usr/local/bin"
+GUESTS = "/guests"
+"""Where the guests nobody here wrote are in the host."""
 
 # Beside the wheel, what tests read. The folder `cpufw` stays out: tests must meet the wheel.
 TEST_INPUTS = [
@@ -141,6 +144,14 @@ def kvm_test_modules() -> list[Path]:
     return [path.relative_to(PROJECT) for path in modules]
 
 
+def built_guests() -> Path | None:
+    """The folder that `make guests` built, if it did."""
+    found = subprocess.run(
+        [sys.executable, PROJECT / "tests/guests", "where"], capture_output=True, text=True
+    )
+    return Path(found.stdout.strip()) if found.returncode == 0 else None
+
+
 def pack_start(command: list[str], archive: Path) -> None:
     """An archive with /project/start, which runs `command`."""
     with tempfile.TemporaryDirectory(prefix="svm-host-") as temporary:
@@ -163,4 +174,9 @@ def pack_project(python: Path, wheel: Path, archive: Path) -> None:
                 shutil.copytree(path, project / name, ignore=not_for_the_host)
             elif path.is_file():
                 shutil.copyfile(path, project / name)
+        compiler = project / "tests/x86/guest_compiler.py"  # the host has no gcc
+        command_output([sys.executable, compiler], "compiling the guests of tests/x86")
+        guests = built_guests()
+        if guests is not None:
+            shutil.copytree(guests, root / GUESTS.lstrip("/"))
         write_cpio(root, archive)

@@ -17,11 +17,11 @@ import cpufw
 from benchmarks.algebra import algebra_figures
 from benchmarks.commands import CommandTimer, command_figures
 from benchmarks.figures import Row, Skipped
-from benchmarks.guests import Bench, first_exit, hotplug, port_exits
+from benchmarks.guests import Bench, first_exit, hotplug, port_exits, serial_output
 from benchmarks.report import print_json, print_table
 from benchmarks.toolchain import BuildError, build_program, install_cpufw
 
-_GROUPS = ("commands", "algebra", "first-exit", "exits", "hotplug")
+_GROUPS = ("commands", "algebra", "first-exit", "exits", "serial-1MB", "hotplug")
 
 
 def main() -> None:
@@ -85,6 +85,7 @@ def _measure(options: Namespace, folder: Path) -> Iterator[Row]:
     for name, measure in (
         ("first-exit", first_exit),
         ("exits", port_exits),
+        ("serial-1MB", serial_output),
         ("hotplug", hotplug),
     ):
         if name in options.groups:

@@ -81,3 +81,10 @@ def Machine(*args: Any, **options: Any) -> MachineObject:  # noqa: N802 - it mak
     from cpufw.framework import default
 
     return default().machine(*args, **options)
+
+
+def load_machine(path: str, **options: Any) -> MachineObject:
+    """The machine that `Machine.save` wrote: see `cpufw.framework.Framework.load_machine`."""
+    from cpufw.framework import default
+
+    return default().load_machine(path, **options)

@@ -89,6 +89,18 @@ class FormatError(CpufwError):
     """Text that is not of the format it should be; the message says where and why."""
 
 
+class StateError(CpufwError):
+    """Saved state that cannot be written or read, or that is not this machine's."""
+
+
+class MigrationInDoubtError(StateError):
+    """A guest was handed over and nobody said that it runs there; here it is paused."""
+
+
+class ChardevError(CpufwError):
+    """A file, terminal or socket for a guest's serial port that does not open or fails."""
+
+
 class PluginError(CpufwError):
     """A plugin that could not be loaded; the message names it, its distribution and why."""
 

@@ -22,11 +22,12 @@ if TYPE_CHECKING:  # naming models must not cost the import of what makes machin
     from cpufw.core.features import FeatureSet
     from cpufw.core.hotplug import HotplugEventKind, Slot
     from cpufw.core.machine import Machine
-    from cpufw.core.model import Catalogue, CPUModel
+    from cpufw.core.model import Catalogue, CPUModel, CPURequest
     from cpufw.core.model_algebra import ModelAlgebra
     from cpufw.core.topology import Topology
     from cpufw.definitions.document import Problem
     from cpufw.definitions.index import Row
+    from cpufw.snapshot.channel import Channel
 
 DEFAULT_ACCEL = "default"
 """The accelerators that the machine type names."""
@@ -299,7 +300,7 @@ class Framework:
     def machine(
         self,
         machine: str = "pc",
-        cpu: str | None = None,
+        cpu: str | CPURequest | None = None,
         smp: str | Topology = "1",
         accel: str | Accelerator | None = DEFAULT_ACCEL,
         arch: str | None = None,
@@ -307,17 +308,17 @@ class Framework:
     ) -> Machine:
         """A machine with its boot CPUs realized, not yet started.
 
-        `cpu` is a `--cpu` string (`Haswell,+pcid,-avx,stepping=3`), `smp` a `-smp` string or a
-        topology, `accel` names an accelerator, is an opened one, or None for none; without it the
-        machine type decides. `arch` is the architecture of a machine `none`, if several have the
-        model. `options` are the machine type's own. Raises what its parts raise; nothing stays
-        open then.
+        `cpu` is a `--cpu` string (`Haswell,+pcid,-avx,stepping=3`) or one taken apart, `smp` a
+        `-smp` string or a topology, `accel` names an accelerator, is an opened one, or None for
+        none; without it the machine type decides. `arch` is the architecture of a
+        machine `none`, if several have the model. `options` are the machine type's own. Raises
+        what its parts raise; nothing stays open then.
         """
         from cpufw.core.board import BareBoard
         from cpufw.core.machine import Machine
         from cpufw.core.topology import parse_smp
 
-        request = parse_cpu(cpu) if cpu is not None else None
+        request = parse_cpu(cpu) if isinstance(cpu, str) else cpu
         if machine == "none":
             if request is None:
                 raise CpufwError("machine type none needs a CPU model: cpu='Haswell'")
@@ -367,6 +368,33 @@ class Framework:
         for each in built.cpus():
             built.on_realized(each)
         return built
+
+    def load_machine(
+        self, path: str | Path, accel: str | Accelerator | None = DEFAULT_ACCEL, **options: Any
+    ) -> Machine:
+        """The machine that `Machine.save` wrote to `path`: its `start` lets the guest go on.
+
+        `options` are the board's that concern the host alone, such as `serial`. Raises
+        `StateError` for a file that is damaged, or a CPU that this host cannot give, naming the
+        features; nothing stays open then.
+        """
+        from cpufw.snapshot.remake import from_file
+        from cpufw.snapshot.snapshot import load
+
+        return load(Path(path), from_file(self.machine, accel, options))
+
+    def receive_machine(
+        self, channel: Channel, accel: str | Accelerator | None = DEFAULT_ACCEL, **options: Any
+    ) -> Machine:
+        """The machine that a `Migration` sends through `channel`, running; see `load_machine`.
+
+        Whoever sends it has no say in which files of this host it uses: `options` name its disks,
+        as many as it has, and the kernel or firmware that it needs for a reset.
+        """
+        from cpufw.snapshot.incoming import receive
+        from cpufw.snapshot.remake import from_elsewhere
+
+        return receive(channel, from_elsewhere(self.machine, accel, options))
 
     def _veto(self, slot: Slot, kind: HotplugEventKind) -> str | None:
         broken = len(self.plugins.broken)

@@ -35,6 +35,7 @@ COMMANDS = {
     "verify": "verify",
     "migrate-check": "migrate_check",
     "run": "run",
+    "snapshot": "snapshot",
     "demo": "demo",
     "export": "export",
     "import": "import_",

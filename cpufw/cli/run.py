@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import signal
-import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Iterator
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from math import inf
-from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cpufw.cli.completion import completes_files, completes_models
+from cpufw.cli.departure import add_arrival_options, arrived, check_arrival, wait_for_end
+from cpufw.cli.guest_options import (
+    add_guest_options,
+    add_machine_options,
+    board_options,
+    host_options,
+)
 from cpufw.cli.output import say, warn
+from cpufw.cli.serial import (
+    add_serial_option,
+    console_chardev,
+    say_places,
+    serial_chardevs,
+)
 from cpufw.cli.session import open_framework
 from cpufw.command import Command
-from cpufw.errors import CpufwError, UsageError
+from cpufw.errors import UsageError
+
+if TYPE_CHECKING:
+    from cpufw.core.machine import Machine
+    from cpufw.framework import Framework
 
 _EPILOG = """\
 exit status:
   (v << 1) | 1  the guest wrote the byte v to port 0xf4
-  0             the guest powered off (port 0x604) or reset the machine (port 0xcf9)
+  0             the guest powered off, or reset the machine and --no-reboot is given, or was
+                saved or moved
   1             cpufw could not do it
   2             the request was malformed
   3             the guest died: its registers and code are on standard error
@@ -38,106 +52,35 @@ examples:
 def configure(parser: ArgumentParser) -> None:
     """Add the command's options."""
     parser.epilog = _EPILOG
-    guest = parser.add_argument_group("guest")
-    completes_files(
-        guest.add_argument("image", nargs="?", metavar="IMAGE", help="a flat binary or an ELF file")
-    )
-    completes_files(guest.add_argument("--kernel", metavar="IMAGE", help="the same as IMAGE"))
-    guest.add_argument(
-        "--entry-mode",
-        choices=("real", "protected", "long"),
-        help="the mode to enter it in (default: real for flat, by its class for ELF)",
-    )
-    guest.add_argument(
-        "--load-address",
-        type=_number,
-        metavar="ADDR",
-        help="where a flat image goes (default: 0x7c00 in real mode, else 0x100000)",
-    )
-    guest.add_argument(
-        "--timeout",
-        type=_seconds,
-        metavar="SECONDS",
-        help="stop it after that long and show where each CPU was (default: never)",
-    )
-    guest.add_argument(
-        "--serial",
-        default="stdio",
-        metavar="WHERE",
-        help="where what it prints at port 0x3f8 goes: stdio, file:PATH or none (default: stdio)",
-    )
-    machine = parser.add_argument_group("machine")
-    machine.add_argument(
-        "--machine", "-M", default="pc", metavar="TYPE", help="the machine type (default: pc)"
-    )
-    completes_models(
-        machine.add_argument(
-            "--cpu",
-            metavar="MODEL[,+FEATURE][,-FEATURE][,PROPERTY=VALUE]",
-            help="the CPU model, see cpufw list-models (default: the machine type's, qemu64 on pc)",
-        )
-    )
-    machine.add_argument(
-        "--smp",
-        default="1",
-        metavar="N[,maxcpus=M][,sockets=…][,dies=…][,modules=…][,cores=…][,threads=…]",
-        help="CPUs at boot, and the slots there are (default: 1)",
-    )
-    machine.add_argument(
-        "--memory",
-        "-m",
-        default="128M",
-        metavar="SIZE",
-        help="RAM: 64M, 2G; a number alone counts MiB (default: 128M)",
-    )
-    machine.add_argument(
-        "--accel",
-        default="kvm",
-        metavar="NAME[:NAME]",
-        help="what runs the guest, the first of these that opens (default: kvm)",
-    )
-    machine.add_argument(
-        "--device",
-        action="append",
-        default=[],
-        metavar="TYPE,id=ID,socket-id=N,…",
-        help="plug a CPU of the machine's type before the guest starts; may be repeated",
-    )
-    machine.add_argument(
-        "--enforce", action="store_true", help="refuse to run if a feature is not granted"
-    )
+    add_guest_options(parser)
+    add_machine_options(parser)
+    add_serial_option(parser)
+    add_arrival_options(parser)
 
 
 def run(options: Namespace) -> int:
     """Run the guest to its end; returns the exit status it means."""
-    image = options.kernel or options.image
-    if image is None:
-        raise UsageError("a guest image is missing: cpufw run IMAGE")
-    if options.kernel and options.image:
-        raise UsageError(f"two guest images are given, {options.image} and {options.kernel}")
-    if options.machine == "none":
-        raise UsageError("--machine none has nothing to run a guest on, expected for example pc")
-    cpu, devices = _cpu(options), [parse_device(text) for text in options.device]
+    check_arrival(options)
+    is_saved = options.load is not None or options.incoming is not None
+    begin = arrived if is_saved else _booted
+    given = host_options(options) if is_saved else board_options(options)
     framework = open_framework(options)
-    with serial_sink(options.serial) as sink, stop_signals():
-        with framework.machine(
-            options.machine,
-            cpu=cpu,
-            smp=options.smp,
-            accel=options.accel,
-            memory=options.memory,
-            kernel=image,
-            entry_mode=options.entry_mode,
-            load_address=options.load_address,
-            serial=sink,
-        ) as machine:
-            for driver, properties in devices:
-                machine.device_add(driver, **properties)
+    with (
+        stop_signals(),
+        console_chardev(options.virtio_console, options.serial) as console,
+        serial_chardevs(options.serial) as chardevs,
+    ):
+        given |= {"serial": chardevs}
+        if console is not None:  # else a saved machine's leads nowhere
+            given["virtio_console"] = console
+        with begin(framework, options, given) as machine:
             say(f"accelerator {machine.accelerator_name}")
             for sentence in dict.fromkeys(s for cpu in machine.cpus() for s in cpu.warnings):
                 warn(sentence)
-            machine.start()
-            outcome = machine.wait(options.timeout)
+            say_places(chardevs, console)
+            if machine.status == "prelaunch":
+                machine.start()
+            outcome = wait_for_end(machine, options)
             machine.stop()
             message = outcome.message
             if outcome.reason == "timeout":
@@ -145,6 +88,20 @@ def run(options: Namespace) -> int:
         if outcome.reason in ("died", "timeout"):
             say(message)
     return outcome.status
+
+
+@contextmanager
+def _booted(
+    framework: Framework, options: Namespace, board: Mapping[str, Any]
+) -> Iterator[Machine]:
+    """A machine as the options describe it."""
+    cpu, devices = _cpu(options), [parse_device(text) for text in options.device]
+    with framework.machine(
+        options.machine, cpu=cpu, smp=options.smp, accel=options.accel, **board
+    ) as machine:
+        for driver, properties in devices:
+            machine.device_add(driver, **properties)
+        yield machine
 
 
 def _cpu(options: Namespace) -> str | None:
@@ -174,39 +131,6 @@ def parse_device(text: str) -> tuple[str, dict[str, Any]]:
 
 
 @contextmanager
-def serial_sink(where: str) -> Iterator[Callable[[bytes], None] | None]:
-    """What takes the guest's output: `stdio`, `file:PATH`, `none`."""
-    kind, colon, path = where.partition(":")
-    if where == "none":
-        yield None
-    elif where == "stdio":
-        stdout = sys.stdout.buffer
-
-        def write(data: bytes) -> None:
-            stdout.write(data)
-            stdout.flush()
-
-        yield write
-    elif kind == "file" and colon and path:
-        try:
-            file = Path(path).open("wb", buffering=0)  # noqa: SIM115 - closed below
-        except OSError as error:
-            raise CpufwError(f"--serial: {path} cannot be opened: {error.strerror}") from None
-        with file:
-            yield lambda data: _write_all(file, path, data)
-    else:
-        raise UsageError(f"--serial: '{where}' is not stdio, file:PATH or none")
-
-
-def _write_all(file: Any, path: str, data: bytes) -> None:
-    try:
-        while data:
-            data = data[file.write(data) :]
-    except OSError as error:
-        raise CpufwError(f"--serial: {path} cannot be written: {error.strerror}") from None
-
-
-@contextmanager
 def stop_signals() -> Iterator[None]:
     """Make SIGTERM end the block as Ctrl-C does."""
     from cpufw.cli import Terminated
@@ -219,26 +143,6 @@ def stop_signals() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _number(text: str) -> int:
-    try:
-        value = int(text, 0)
-    except ValueError:
-        value = -1
-    if value < 0:
-        raise ArgumentTypeError(f"'{text}' is not an address like 0x7c00")
-    return value
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < inf:
-        raise ArgumentTypeError(f"'{text}' is not a number of seconds above 0")
-    return value
 
 
 COMMAND = Command("run", "run a guest under the CPU model you name", configure, run)

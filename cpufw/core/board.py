@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cpufw.errors import ModelError
+from cpufw.errors import ModelError, StateError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cpufw.core.hotplug import Slot
     from cpufw.core.machine import Machine
 
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
 class Outcome:
     """How a run ended.
 
-    `reason` is one of `power-off`, `exit`, `reset`, `died`, `timeout`, `stopped`; `status` is
-    the exit status it means for a command; `message` is a sentence for people.
+    `reason` is one of `power-off`, `exit`, `reset`, `died`, `timeout`, `stopped`, `migrated`;
+    `status` is the exit status it means for a command; `message` is a sentence for people.
     """
 
     reason: str
@@ -51,6 +53,26 @@ class Board(Protocol):
     def wait(self, timeout: float | None) -> Outcome:
         """Wait up to `timeout` seconds for the guest to end; `timeout` outcome if it has not."""
         ...
+
+    @property
+    def status(self) -> str:
+        """What the guest does: `prelaunch`, `running`, `paused`, `shutdown`, `internal-error`."""
+        ...
+
+    def pause(self) -> None:
+        """Hold the CPUs and the guest's clock."""
+
+    def resume(self) -> None:
+        """Let them go on."""
+
+    def reset(self) -> None:
+        """Begin again from the start, with the CPUs that are plugged."""
+
+    def nmi(self) -> None:
+        """Give every CPU a non-maskable interrupt."""
+
+    def save(self, path: str | Path, *, compress: bool = False) -> None:
+        """Save the guest in a file and let it go on."""
 
     def powerdown(self) -> None:
         """Press the power button."""
@@ -98,6 +120,24 @@ class BareBoard:
     def wait(self, timeout: float | None) -> Outcome:  # noqa: ARG002 - the protocol's name
         """A machine with no board has always stopped."""
         return Outcome("stopped")
+
+    status = "prelaunch"
+
+    def pause(self) -> None:
+        """Nothing runs."""
+
+    def resume(self) -> None:
+        """Nothing is paused."""
+
+    def reset(self) -> None:
+        """Nothing has begun."""
+
+    def nmi(self) -> None:
+        """Nothing can be interrupted."""
+
+    def save(self, path: str | Path, *, compress: bool = False) -> None:  # noqa: ARG002
+        """Raise `StateError`: there is nothing to save."""
+        raise StateError(f"machine type {self._machine.machine_type.name} has no guest to save")
 
     def powerdown(self) -> None:
         """Nothing is on."""

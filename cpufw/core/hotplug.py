@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from cpufw.core.vmstate import VMState, member
 from cpufw.errors import HotplugError
 
 if TYPE_CHECKING:
@@ -79,6 +80,12 @@ class Slot:
     state: SlotState = SlotState.EMPTY
     cpu: CPUState | None = None
     occupant: tuple[str, str] = ("", "")
+    vmstate: ClassVar[VMState] = VMState(
+        "slot",
+        1,
+        member(SlotState, "state"),
+        member(SlotState, "before_request", attr="_before_request"),
+    )
     _last_occupant: tuple[str, str] = field(default=("", ""), repr=False)
     _before_request: SlotState = field(default=SlotState.PRESENT, repr=False)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cpufw.core.accel import Accelerator, defaults_of, filled_in
 from cpufw.core.arch import MachineType
@@ -28,6 +28,9 @@ from cpufw.core.slot_tree import Node, SlotTree
 from cpufw.core.topology import Topology
 from cpufw.core.unit import CPUUnit, UnitPlaces
 from cpufw.errors import HotplugError, ModelError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Machine(Object):
@@ -368,6 +371,35 @@ class Machine(Object):
     def describe(self) -> str:
         """What each CPU was doing: registers and code; for a machine that is stopped."""
         return self.board.describe()
+
+    @property
+    def status(self) -> str:
+        """What the guest does: `prelaunch`, `running`, `paused`, `shutdown`, `internal-error`."""
+        return self.board.status
+
+    def pause(self) -> None:
+        """Hold the CPUs; the guest's clock stands still. Raises `GuestError` if one is stuck."""
+        self.board.pause()
+
+    def resume(self) -> None:
+        """Let a paused guest go on."""
+        self.board.resume()
+
+    def reset(self) -> None:
+        """Reset the machine: the guest begins again, with the CPUs that are plugged."""
+        self.board.reset()
+
+    def nmi(self) -> None:
+        """Give every CPU a non-maskable interrupt."""
+        self.board.nmi()
+
+    def save(self, path: str | Path, *, compress: bool = False) -> None:
+        """Save the machine in a file, running or paused; the guest is held meanwhile.
+
+        With `compress` smaller (zstd). Raises `StateError`; a file that was at `path` is then
+        still there in full. `cpufw.load_machine(path)` makes it again.
+        """
+        self.board.save(path, compress=compress)
 
     def powerdown(self) -> None:
         """Press the power button; whether the guest listens is its own matter."""

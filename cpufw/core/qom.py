@@ -180,6 +180,10 @@ class Object:
             raise PropertyError(f"{self.type_name}.{spec.name} cannot be set")
         self._values[spec.name] = spec.parse(value, self.type_name)
 
+    def settings(self) -> dict[str, Any]:
+        """The value properties that were set, by name."""
+        return dict(self._values)
+
     def _spec(self, name: str) -> Property:
         specs = self.property_specs()
         spec = specs.get(name) or specs.get(name.replace("_", "-"))

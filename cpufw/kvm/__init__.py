@@ -15,7 +15,7 @@ from .exits import (
     SystemEventExit,
 )
 from .handle import Handle
-from .memory import GuestMemory
+from .memory import GuestMemory, MemoryBackend
 from .system import KVM
 from .uart import Uart16550
 from .vcpu import VCPU
@@ -34,6 +34,7 @@ __all__ = [
     "Interrupted",
     "IoExit",
     "IrqWindowExit",
+    "MemoryBackend",
     "MmioExit",
     "OtherExit",
     "OutputReady",

@@ -45,9 +45,9 @@ ffibuilder = FFI()
 ffibuilder.cdef(declarations())
 ffibuilder.set_source(
     "cpufw.kvm._kvm",
-    '#include <sys/mman.h>\n#include "run.h"\n#include "uart16550.h"\n',
-    sources=[f"{FOLDER}/run.c", f"{FOLDER}/uart16550.c"],
-    depends=[f"{FOLDER}/{name}" for name in ("run.h", "uart16550.h", "kvm.cdef")],
+    '#include <sys/mman.h>\n#include "pages.h"\n#include "run.h"\n#include "uart16550.h"\n',
+    sources=[f"{FOLDER}/{name}" for name in ("pages.c", "run.c", "uart16550.c")],
+    depends=[f"{FOLDER}/{name}" for name in ("pages.h", "run.h", "uart16550.h", "kvm.cdef")],
     include_dirs=[FOLDER],
     extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-pthread"],
     extra_link_args=["-pthread"],

@@ -111,6 +111,12 @@ static int serve(struct cpufw_vcpu *vcpu, int number, uint64_t address, int is_w
         if (seen & CPUFW_DEVICE_PASS)
             return NOT_SERVED;
         if (seen & CPUFW_DEVICE_FULL) {
+            /* Whoever called the vCPU out needs this access finished, as KVM does. */
+            if (region->ops->overflow && __atomic_load_n(&vcpu->kicked, __ATOMIC_RELAXED)) {
+                seen &= ~CPUFW_DEVICE_FULL;
+                region->ops->overflow(region->device);
+                continue;
+            }
             vcpu->retry = 1;
             break;
         }

@@ -18,6 +18,9 @@ enum {
 struct cpufw_device_ops {
     int (*read)(void *device, uint64_t offset, unsigned size, uint8_t *data);
     int (*write)(void *device, uint64_t offset, unsigned size, const uint8_t *data);
+    /* May be NULL: the vCPU is called out of the guest and cannot wait for room, so the next write
+     * must not answer CPUFW_DEVICE_FULL. */
+    void (*overflow)(void *device);
 };
 
 enum { CPUFW_SPACE_PIO, CPUFW_SPACE_MMIO };

@@ -28,6 +28,7 @@ class VM(Handle):
         self.vcpu_mmap_size = kvm.vcpu_mmap_size
         self.memory: dict[int, GuestMemory] = {}
         """What `add_memory` put in each slot."""
+        self._places: dict[int, tuple[int, int]] = {}
         self.vcpus: dict[int, VCPU] = {}
         """Every vCPU created, by id."""
         self._bus = ffi.new("struct cpufw_bus *")
@@ -74,13 +75,45 @@ class VM(Handle):
         flags = lib.KVM_MEM_READONLY if readonly else 0
         self.set_user_memory_region(slot, guest_phys_addr, memory.size, memory.host_address, flags)
         self.memory[slot] = memory
+        self._places[slot] = (guest_phys_addr, flags)
+
+    def memory_blocks(self) -> list[tuple[int, int, GuestMemory]]:
+        """Slot number, guest-physical address and memory of each slot, by address."""
+        blocks = [(slot, self._places[slot][0], memory) for slot, memory in self.memory.items()]
+        return sorted(blocks, key=lambda block: block[1])
+
+    def log_dirty_pages(self, slot: int, on: bool) -> None:
+        """Begin to note which pages of `slot` the guest and cpufw write, or stop it.
+
+        (KVM_SET_USER_MEMORY_REGION with KVM_MEM_LOG_DIRTY_PAGES)
+        """
+        memory, (address, flags) = self.memory[slot], self._places[slot]
+        logging = lib.KVM_MEM_LOG_DIRTY_PAGES if on else 0
+        self.set_user_memory_region(
+            slot, address, memory.size, memory.host_address, flags | logging
+        )
+        memory.log_writes(on)
+
+    def get_dirty_log(self, slot: int) -> bytes:
+        """The bitmap of the pages written since the last call (KVM_GET_DIRTY_LOG).
+
+        Bit i of byte i / 8, least significant first, is page i of 4 KiB.
+        """
+        memory = self.memory[slot]
+        pages = memory.size // lib.CPUFW_PAGE
+        bitmap = ffi.new("uint64_t[]", (pages + 63) // 64)
+        request = ffi.new("struct kvm_dirty_log *", {"slot": slot, "dirty_bitmap": bitmap})
+        self.ioctl("KVM_GET_DIRTY_LOG", lib.KVM_GET_DIRTY_LOG, request)
+        length = (pages + 7) // 8
+        dirty = int.from_bytes(ffi.buffer(bitmap)[:length], "little")
+        return (dirty | int.from_bytes(memory.take_written(), "little")).to_bytes(length, "little")
 
     def remove_memory(self, slot: int) -> None:
         """Take the memory of `slot` away from the guest; what was in it stays."""
         if slot not in self.memory:
             raise KvmError(f"memory slot {slot} is empty")
         self.set_user_memory_region(slot, 0, 0, 0)
-        del self.memory[slot]
+        del self.memory[slot], self._places[slot]
 
     # vCPUs
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
@@ -48,7 +49,12 @@ class X86CPU(CPUState):
         # Machine types that only describe CPUs do as QEMU's; a guest gets the vendor of its model.
         kind = getattr(machine, "machine_type", None)  # what stands in for a host has none
         describes = kind is not None and kind.accel is None
-        return settled(expansion, given, accelerator, vendor_of_host=describes)
+        expansion = settled(expansion, given, accelerator, vendor_of_host=describes)
+        offered = [name for name in _offered(machine) if name not in given]
+        if not offered:
+            return expansion
+        features = expansion.features
+        return replace(expansion, features=features | features.table.set(offered))
 
     def _synthesise(self) -> None:
         assert self.expansion is not None
@@ -57,6 +63,7 @@ class X86CPU(CPUState):
             self.expansion,
             self.topology,
             accelerator,  # type: ignore[arg-type]  # mypy takes protocols for unhashable
+            _offered(self.machine),
         )
         self.cpuid = self._blueprint.template.for_apic_id(self.arch_id)
 
@@ -112,11 +119,30 @@ class X86CPU(CPUState):
 
 
 def _set_tsc(pooled: PooledVcpu, khz: int) -> None:
+    vcpu = pooled.vcpu
+    own = vcpu.get_tsc_khz()
+    # Without scaling KVM takes a higher frequency, too, and lets the guest's TSC jump after it.
+    scales = vcpu.vm.check_extension("KVM_CAP_TSC_CONTROL")
+    if not scales and abs(khz - own) * 1_000_000 > own * _TSC_TOLERANCE:
+        raise ModelError(
+            f"tsc-frequency={khz}000: this host's TSC runs at {own} kHz and cannot be scaled "
+            f"(KVM_CAP_TSC_CONTROL); tsc-frequency={own}000 works, or leave it out"
+        )
     try:
-        pooled.vcpu.set_tsc_khz(khz)
+        vcpu.set_tsc_khz(khz)
     except KvmError as error:
         reason = f"this host's KVM cannot give a guest that frequency: {error}"
         raise ModelError(f"tsc-frequency={khz}000: {reason}") from None
+
+
+_TSC_TOLERANCE = 250
+"""Parts in a million that KVM takes for the same frequency (its parameter tsc_tolerance_ppm)."""
+
+
+def _offered(machine: Machine | None) -> tuple[str, ...]:
+    """Features that are the board's to give, and not KVM's."""
+    board: PcBoard | None = getattr(machine, "board", None)  # none while it is being made
+    return getattr(board, "cpu_features", ())
 
 
 class _Blueprint:
@@ -127,14 +153,19 @@ class _Blueprint:
     """
 
     def __init__(
-        self, expansion: Expansion, topology: Topology, accelerator: X86KvmAccelerator | None
+        self,
+        expansion: Expansion,
+        topology: Topology,
+        accelerator: X86KvmAccelerator | None,
+        offered: tuple[str, ...],
     ) -> None:
         from cpufw_x86.feature_msrs import msr_values
         from cpufw_x86.synthesis import CpuidTemplate
 
         features = expansion.features
         if accelerator is not None and not expansion.identity.get("x-force-features", False):
-            features &= accelerator.supported_features(features.table)
+            table = features.table
+            features &= accelerator.supported_features(table) | table.set(offered)
         identity = identity_of(expansion, features, topology, accelerator)
         self.template = CpuidTemplate(identity, topology)
         words = self.template.for_apic_id(0).words()
@@ -147,6 +178,9 @@ class _Blueprint:
 
 @lru_cache(maxsize=32)
 def _blueprint(
-    expansion: Expansion, topology: Topology, accelerator: X86KvmAccelerator | None
+    expansion: Expansion,
+    topology: Topology,
+    accelerator: X86KvmAccelerator | None,
+    offered: tuple[str, ...],
 ) -> _Blueprint:
-    return _Blueprint(expansion, topology, accelerator)
+    return _Blueprint(expansion, topology, accelerator, offered)

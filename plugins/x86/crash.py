@@ -6,6 +6,8 @@ from collections import Counter
 from typing import Any
 
 from cpufw.errors import KvmError
+from cpufw.kvm import Exit, InternalErrorExit, ShutdownExit
+from cpufw.kvm.native import lib
 from cpufw_x86.kvm import X86VCPU, Sregs
 from cpufw_x86.memory import GuestRam
 
@@ -23,6 +25,28 @@ _NO_CODE = bytes(8)  # they would read as instructions, but nobody writes them
 _MAX_LINEAR_32 = 0xFFFF_FFFF
 
 Instruction = tuple[int, int, str, str]  # address, size, mnemonic, operands
+
+
+def place_text(vcpu: X86VCPU, ram: GuestRam) -> str:
+    """What a vCPU does, after a colon: its registers and code, if the guest has started it."""
+    state = vcpu.get_mp_state()
+    if state in (lib.KVM_MP_STATE_UNINITIALIZED, lib.KVM_MP_STATE_INIT_RECEIVED):
+        return ": the guest has not started it"
+    halted = " halted" if state == lib.KVM_MP_STATE_HALTED else ""
+    return f":{halted}\n{registers_text(vcpu)}\n{code_text(vcpu, ram)}"
+
+
+def death_text(vcpu: X86VCPU, exit: Exit | None, ram: GuestRam) -> str:
+    """Where the vCPU was when the guest died of `exit`."""
+    failed = exit.instruction if isinstance(exit, InternalErrorExit) else b""
+    try:
+        registers = registers_text(vcpu)
+        if isinstance(exit, ShutdownExit) and is_power_on_state(vcpu):
+            lost = "KVM reset the registers, as it does on AMD-V: what was there is lost"
+            return f"{registers}\n{lost}"
+        return f"{registers}\n{code_text(vcpu, ram, failed)}"
+    except KvmError as error:
+        return f"its registers cannot be read: {error}"
 
 
 def registers_text(vcpu: X86VCPU) -> str:

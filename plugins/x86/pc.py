@@ -1,10 +1,11 @@
-"""The PC: RAM, interrupt controllers, serial port, ACPI hot-plug, and a thread for each vCPU."""
+"""The PC: RAM, a chipset, a thread for each vCPU, and what the guest's run comes to."""
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -13,120 +14,87 @@ from cpufw.core.board import Outcome
 from cpufw.core.cpu import CPUState
 from cpufw.core.hotplug import Slot, SlotState
 from cpufw.core.machine import Machine
-from cpufw.errors import AcceleratorError, HotplugError, KvmError, UsageError
-from cpufw.kvm import Exit, InternalErrorExit, ShutdownExit
-from cpufw.kvm.native import lib
+from cpufw.core.model import Expansion
+from cpufw.errors import AcceleratorError, GuestError, HotplugError, KvmError, UsageError
+from cpufw.kvm import Exit, MemoryBackend, ShutdownExit
 from cpufw_x86.accelerator import X86KvmAccelerator
+from cpufw_x86.assist import Assist
+from cpufw_x86.chipset import Chipset
 from cpufw_x86.configuration import identity_of
-from cpufw_x86.crash import code_text, is_power_on_state, registers_text
-from cpufw_x86.devices import (
-    AcpiPm,
-    CpuHotplugBlock,
-    DebugConsole,
-    DebugExit,
-    KeyboardReset,
-    PortBus,
-    ResetControl,
-)
-from cpufw_x86.entry import check_entry, enter
-from cpufw_x86.image import EntryMode, Image, load_image
-from cpufw_x86.kvm import X86VCPU
-from cpufw_x86.memory import HOLE_START, GuestRam, check_addressable, parse_size
-from cpufw_x86.vcpu import VcpuPool
+from cpufw_x86.crash import death_text, place_text
+from cpufw_x86.guest_start import GuestStart, kernel_for_firmware
+from cpufw_x86.kvm import ClockData
+from cpufw_x86.memory import GuestRam, check_addressable
+from cpufw_x86.memory_map import HOLE_START, IDENTITY_MAP_ADDRESS, TSS_ADDRESS
+from cpufw_x86.pc_options import PcOptions
+from cpufw_x86.run_gate import RunGate
+from cpufw_x86.smp_limits import check_vcpus
+from cpufw_x86.state.board import PcState
+from cpufw_x86.vcpu import PooledVcpu, VcpuPool
 from cpufw_x86.vcpu_thread import VcpuThread
-
-# Four pages below the BIOS area that VMX needs where it cannot run real mode by itself.
-_IDENTITY_MAP, _TSS = 0xFFFB_C000, 0xFFFB_D000
-COM1 = 0x3F8
-_SCI_IRQ = 9  # ACPI 6.5, 5.2.9, SCI_INT; the PC's customary line
 
 # ACPI 6.5, 6.3.5 _OST: source events and status codes that a slot's life depends on.
 _OST_EJECT_REQUEST, _OST_EJECTION_PROCESSING = 0x3, 0x103
 _OST_SUCCESS = 0x0
 _OST_EJECT_IN_PROGRESS = frozenset({0x84, 0x85})
 
-_TICK = 0.05  # how often waiting output without a newline is looked for, in seconds
+_LAST_WORDS = 1.0  # seconds that the output of a guest that is stopped may take to be read
 
 DIED, TIMED_OUT = 3, 124  # exit statuses; 124 as of timeout(1)
 
-
-def _discard(data: bytes) -> None:
-    """Take the output of a guest that nobody listens to."""
+_POWER_OFF = Outcome("power-off", 0, "the guest powered off")
+_RESET = Outcome("reset", 0, "the guest reset the machine")
 
 
 class PcBoard:
-    """The board of the machine type `pc`.
+    """The board of the machine type `pc`; its options are `PcOptions`.
 
-    Options: `memory` (`"128M"`), `kernel` (an image's path), `entry_mode` (`real`, `protected`,
-    `long`), `load_address` (of a flat image), `serial` (called with the bytes the guest sends to
-    COM1). Raises `UsageError` for others, `ImageError` for an image that does not fit.
+    Raises `UsageError` for others, `ImageError` for an image that does not fit.
     """
 
     def __init__(self, machine: Machine, options: Mapping[str, Any]) -> None:
         accelerator = machine.accelerator
         if not isinstance(accelerator, X86KvmAccelerator):
             raise AcceleratorError("machine type pc needs the accelerator kvm")
-        known = ("memory", "kernel", "entry_mode", "load_address", "serial")
-        for name in options:
-            if name not in known:
-                raise UsageError(f"machine type pc has no option '{name}', only {', '.join(known)}")
-        self.machine = machine
-        self._serial: Callable[[bytes], None] = options.get("serial") or _discard
+        self.options = PcOptions.of(options)
+        self.machine, self.gate = machine, RunGate()
         self._threads: dict[int, VcpuThread] = {}
+        self._affinity: dict[int, frozenset[int]] = {}
         self._changed = threading.Condition()
         self._outcome: Outcome | None = None
         self._output_error: BaseException | None = None
         self._started = False
-        self._drain_lock = threading.Lock()
-        image, memory = _image(options), parse_size(options.get("memory", "128M"))
+        self._paused = ""  # what it is called, while it is paused
+        self.paused_clock = 0
+        """Where the guest's clock stands while it is paused, in ns."""
+        self._reset_wanted = False
+        self._pause_wanted = ""
+        memory = self.options.memory
         if memory > HOLE_START:  # below that even the smallest CPU reaches all of it
             check_addressable(memory, _physical_address_bits(machine))
+        apic_ids = [slot.arch_id for slot in machine.slots]
+        check_vcpus(accelerator.kvm, apic_ids, lambda: "x2apic" in _expansion(machine).features)
         self.vm = accelerator.kvm.create_vm()
         try:
-            self._build(memory)
-            if image is not None:
-                self._place(image)
+            self.vm.set_identity_map_addr(IDENTITY_MAP_ADDRESS)
+            self.vm.set_tss_addr(TSS_ADDRESS)
+            self.ram = GuestRam(self.vm, memory, MemoryBackend.parse(self.options.memory_backend))
+            self.chipset = Chipset(self, self.vm)
+            self.cpu_features = self.chipset.irqchip.cpu_features
+            self.assist = Assist(self.options.assist)
+            self.assist.attach(self.vm, self.ram)
+            self.pool = VcpuPool(self.vm)
+            self.guest = GuestStart(self.options, self.ram, self.chipset.acpi)
+            for key, data in kernel_for_firmware(self.options).items():
+                self.chipset.fw_cfg.put(key, data)
+            for name, data in (*self.guest.fw_cfg_files().items(), *self.options.fw_cfg):
+                self.chipset.fw_cfg.add_file(name, data)
+            self.state = PcState(self)
+            for index, host_cpus in self.options.pin.items():
+                self.pin(index, host_cpus)
         except BaseException:
             self.close()
             raise
-        self.image = image
-
-    def _build(self, memory: int) -> None:
-        vm, machine = self.vm, self.machine
-        vm.set_identity_map_addr(_IDENTITY_MAP)
-        vm.set_tss_addr(_TSS)
-        vm.create_irqchip()
-        vm.create_pit2()
-        self.ram = GuestRam(vm, memory)
-        self.pool = VcpuPool(vm)
-        self.uart = vm.add_uart(COM1)
-        self.pm = AcpiPm(
-            lambda level: vm.irq_line(_SCI_IRQ, int(level)),
-            lambda: self._end(Outcome("power-off", 0, "the guest powered off")),
-        )
-        self.hotplug = CpuHotplugBlock(
-            [slot.arch_id for slot in machine.slots],
-            raise_gpe=self.pm.raise_gpe,
-            on_ost=self._on_ost,
-            on_eject=lambda index: machine.eject(machine.slots[index]),
-        )
-        self.hotplug.attach(vm)
-        self.bus = PortBus()
-        reset = Outcome("reset", 0, "the guest reset the machine")
-        for device in (
-            self.pm,
-            self.hotplug,
-            DebugExit(lambda status: self._end(Outcome("exit", status & 0xFF, ""))),
-            ResetControl(lambda: self._end(reset)),
-            KeyboardReset(lambda: self._end(reset)),
-            DebugConsole(self._send),
-        ):
-            self.bus.add(device)
-
-    def _place(self, image: Image) -> None:
-        for segment in image.segments:
-            self.ram.check(segment.address, segment.size, f"guest image {image.path}")
-            self.ram.write(segment.address, segment.data)
 
     # --- the CPUs ------------------------------------------------------------------------
 
@@ -135,30 +103,31 @@ class PcBoard:
         if self._started:
             self._start_vcpu(slot)
         if hotplugged and self._started:
-            self.hotplug.request_insert(slot.index)
+            self.chipset.hotplug.request_insert(slot.index)
         else:
-            self.hotplug.set_enabled(slot.index, True)
+            self.chipset.hotplug.set_enabled(slot.index, True)
 
     def cpu_unplug_request(self, slot: Slot) -> None:
         """Ask the guest through the hot-plug registers; before its start nobody needs asking."""
         if self._started:
-            self.hotplug.request_remove(slot.index)
+            self.chipset.hotplug.request_remove(slot.index)
         else:
             self.machine.eject(slot)
 
     def cpu_unplug_withdraw(self, slot: Slot) -> bool:
         """Clear the event in the hot-plug registers, if the guest has not seen it yet."""
-        return self.hotplug.cancel_remove(slot.index)
+        return self.chipset.hotplug.cancel_remove(slot.index)
 
     def cpu_unplugged(self, slot: Slot) -> None:
         """Stop the vCPU's thread."""
-        self.hotplug.set_enabled(slot.index, False)
+        self.chipset.hotplug.set_enabled(slot.index, False)
         thread = self._threads.pop(slot.index, None)
         if thread is not None:
             thread.request_stop()
             thread.join()
 
-    def _on_ost(self, index: int, event: int, status: int) -> None:
+    def on_ost(self, index: int, event: int, status: int) -> None:
+        """The guest says how far it is with the CPU of a slot (ACPI 6.5, 6.3.5)."""
         slot = self.machine.slots[index]
         detail = f"_OST event {event:#x}, status {status:#x}"
         if event in (_OST_EJECT_REQUEST, _OST_EJECTION_PROCESSING):
@@ -171,16 +140,22 @@ class PcBoard:
         self.machine.hotplug.report(slot, detail)
 
     def _start_vcpu(self, slot: Slot) -> None:
-        cpu = slot.cpu
-        assert cpu is not None
         thread = VcpuThread(
             slot,
-            cpu.vcpu,  # type: ignore[attr-defined]
-            self.bus,
+            _pooled(slot),
+            self.chipset.ports,
+            self.chipset.memory,
+            self.assist,
+            self.gate,
             on_alive=self._on_alive,
-            on_output=self._drain,
+            on_output=self.chipset.serial.wait_for_room,
             on_death=self._on_death,
+            on_outside=self._on_outside,
+            on_eoi=self.chipset.irqchip.eoi,
         )
+        host_cpus = self._affinity.get(slot.index)
+        if host_cpus is not None:
+            thread.pin(host_cpus)
         self._threads[slot.index] = thread
         thread.start()
 
@@ -193,39 +168,159 @@ class PcBoard:
                 with suppress(KvmError):  # the plug that needs it will meet it again, and tell
                     slot.cpu.prepare(empty.arch_id)  # type: ignore[attr-defined]
 
+    def pin(self, index: int, host_cpus: frozenset[int]) -> None:
+        """Let the vCPU of slot `index` run on these CPUs of the host only, now and when plugged.
+
+        Raises `UsageError` for a slot or CPUs that are not there.
+        """
+        if not 0 <= index < len(self.machine.slots):
+            raise UsageError(f"vCPU {index} cannot be pinned: slots are 0 to {self._last_slot}")
+        there = frozenset(os.sched_getaffinity(0))
+        if not host_cpus or not host_cpus <= there:
+            raise UsageError(
+                f"vCPU {index} cannot be pinned to {_listed(host_cpus)}: this process may use "
+                f"the host's CPUs {_listed(there)}"
+            )
+        self._affinity[index] = host_cpus
+        if index in self._threads:
+            self._threads[index].pin(host_cpus)
+
+    @property
+    def _last_slot(self) -> int:
+        return len(self.machine.slots) - 1
+
     # --- the run -------------------------------------------------------------------------
 
     def start(self) -> None:
         """Enter the image on the boot CPU. Raises `HotplugError` if the guest has run before."""
         if self._started:
             raise HotplugError("the guest has been started already")
-        if self.image is None:
-            raise UsageError("there is nothing to run: the machine was made without a kernel")
-        boot = self.machine.slots[0].cpu
-        assert boot is not None
         with self.machine.hotplug.lock:
-            enter(boot.vcpu.vcpu, self.image, self.ram.write)  # type: ignore[attr-defined]
+            self._enter()
+            self.chipset.start()
             self._started = True
             for slot in self.machine.slots:
                 if slot.cpu is not None:
                     self._start_vcpu(slot)
 
+    def _enter(self) -> None:
+        if self.state.is_loaded:
+            self.state.begin()
+        else:
+            self.guest.enter(_pooled(self.machine.slots[0]).vcpu)
+
+    def save(self, path: str | Path, *, compress: bool = False) -> None:
+        """Save the guest in a file, running or paused, and let it go on. Raises `StateError`."""
+        from cpufw.snapshot.snapshot import save
+
+        save(self.machine, Path(path), compress=compress)
+
+    @property
+    def status(self) -> str:
+        """What the guest does, in QMP's words (its type `RunState`)."""
+        if self._outcome is not None:
+            return {"died": "internal-error"}.get(self._outcome.reason, "shutdown")
+        if not self._started:
+            return "prelaunch"
+        return self._paused or "running"
+
+    def pause(self, status: str = "paused") -> None:
+        """Hold all vCPUs; the guest's clock stands still. Raises `GuestError` if one is stuck."""
+        with self.gate.held():
+            if not self._paused:
+                self.paused_clock = self.vm.get_clock().clock
+                self._paused = status
+                self.gate.shut()
+                self.chipset.virtio.pause()
+
+    def resume(self) -> None:
+        """Let the vCPUs go on, and tell the guest's watchdogs that it was paused."""
+        with self.gate.held():
+            if self._paused:
+                self.vm.set_clock(ClockData(clock=self.paused_clock))
+                for vcpu in self.vm.vcpus.values():
+                    with suppress(KvmError):  # a guest that does not use kvmclock
+                        vcpu.kvmclock_ctrl()  # type: ignore[attr-defined]
+                self._paused = ""
+                self.chipset.virtio.resume()
+                self.gate.open()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """In this block no vCPU runs and all accesses are finished: state can be read and set."""
+        with self.gate.held():
+            if self._reset_wanted and self._outcome is None:
+                self._reset()  # what the guest asked for is not lost in between
+            yield
+
+    def reset(self) -> None:
+        """Begin again from the start, with the CPUs that are plugged. Raises `GuestError`."""
+        if self._outcome is not None or not self._started:
+            raise GuestError("the guest does not run: it cannot be reset")
+        with self.gate.held():
+            self._reset()
+
+    def _reset(self) -> None:
+        with self.machine.hotplug.lock:
+            self._reset_wanted = False
+            self.chipset.reset()
+            for slot in self.machine.slots:
+                if slot.cpu is not None:
+                    slot.cpu.reset()
+            self.guest.place()
+            self._enter()
+
+    def on_reset_request(self) -> None:
+        """The guest asks for a reset, on the thread of one of its vCPUs."""
+        if not self.options.reboot:
+            self.end(_RESET)
+            return
+        self._reset_wanted = True
+        for thread in list(self._threads.values()):
+            thread.call_out()
+
+    def _on_outside(self) -> None:
+        if self._pause_wanted:
+            status, self._pause_wanted = self._pause_wanted, ""
+            self.pause(status)
+        if self._reset_wanted and self._outcome is None:
+            with self.gate.held():
+                if self._reset_wanted:  # no other vCPU's thread was quicker
+                    self._reset()
+
+    def nmi(self) -> None:
+        """Give every CPU a non-maskable interrupt."""
+        with self.gate.held():
+            for slot in self.machine.slots:
+                if slot.cpu is not None:
+                    _pooled(slot).vcpu.nmi()
+
     def wait(self, timeout: float | None = None) -> Outcome:
         """Wait until the guest ends, at most `timeout` seconds (outcome `timeout`).
 
-        Passes on output meanwhile; raises what the serial sink raised.
+        Raises what the serial sink raised.
         """
         deadline = None if timeout is None else monotonic() + timeout
+        patience = self.options.watchdog
+        look = monotonic() + patience
         while True:
             with self._changed:
-                self._changed.wait_for(self._ended, _TICK)
+                self._changed.wait_for(self._ended, _left(deadline, look if patience else None))
                 outcome = self._outcome
-            self._drain()
             if self._output_error is not None:
                 raise self._output_error
             if outcome is not None:
+                self.chipset.serial.flush(_left(deadline))
+                if self._output_error is not None:
+                    raise self._output_error
                 return outcome
-            if deadline is not None and monotonic() >= deadline:
+            now = monotonic()
+            if patience and now >= look and not self._paused:
+                stuck = self.gate.check(patience)
+                if stuck:
+                    self.end(Outcome("died", DIED, f"watchdog: {stuck}"))
+                look = monotonic() + patience
+            if deadline is not None and now >= deadline:
                 return Outcome("timeout", TIMED_OUT, f"the guest did not end in {timeout:g} s")
 
     def _ended(self) -> bool:
@@ -233,98 +328,119 @@ class PcBoard:
 
     def powerdown(self) -> None:
         """Ask the guest to power off, as a person at the case would."""
-        self.pm.press_power_button()
+        self.chipset.pm.press_power_button()
+
+    def on_power_off(self) -> None:
+        """The guest turned the machine off."""
+        self.end(_POWER_OFF)
+
+    def on_debug_exit(self, status: int) -> None:
+        """The guest wrote to the debug exit port."""
+        self.end(Outcome("exit", status & 0xFF, ""))
 
     def stop(self) -> None:
         """Stop every vCPU; the guest's last output is still passed on."""
         threads = list(self._threads.values())
         for thread in threads:
-            thread.request_stop()
+            thread.stopping = True
+        self.gate.wake()
+        for thread in threads:
+            thread.call_out()
         for thread in threads:
             thread.join()
         self._threads.clear()
-        self._end(Outcome("stopped", 0, "the guest was stopped"))
-        if hasattr(self, "uart"):
-            self._drain()
+        self.end(Outcome("stopped", 0, "the guest was stopped"))
+        if hasattr(self, "chipset"):
+            self.chipset.serial.flush(_LAST_WORDS)
+
+    def type_text(self, data: bytes) -> None:
+        """Type at the guest's console."""
+        self.chipset.serial.ports[0].type_text(data)
 
     def describe(self) -> str:
         """Registers and code of each vCPU; call it after `stop`."""
-        parts = []
-        for slot in self.machine.slots:
-            if slot.cpu is None:
-                continue
-            vcpu: X86VCPU = slot.cpu.vcpu.vcpu  # type: ignore[attr-defined]
-            match vcpu.get_mp_state():
-                case lib.KVM_MP_STATE_UNINITIALIZED | lib.KVM_MP_STATE_INIT_RECEIVED:
-                    parts.append(f"vCPU {slot.index}: the guest has not started it")
-                    continue
-                case lib.KVM_MP_STATE_HALTED:
-                    parts.append(f"vCPU {slot.index}: halted")
-                case _:
-                    parts.append(f"vCPU {slot.index}:")
-            parts += [registers_text(vcpu), code_text(vcpu, self.ram)]
-        return "\n".join(parts)
+        return "\n".join(
+            f"vCPU {slot.index}{place_text(_pooled(slot).vcpu, self.ram)}"
+            for slot in self.machine.slots
+            if slot.cpu is not None
+        )
 
     def close(self) -> None:
         """Close the VM and give its memory back."""
+        if hasattr(self, "chipset"):
+            self.chipset.disconnect()
         self.vm.close()
+        if hasattr(self, "chipset"):
+            self.chipset.close()
         if hasattr(self, "ram"):
             self.ram.close()
 
     # --- what the threads report ---------------------------------------------------------
 
-    def _end(self, outcome: Outcome) -> None:
+    def end(self, outcome: Outcome) -> None:
+        """The run is over: no vCPU enters the guest again, and `wait` returns `outcome`."""
         with self._changed:
-            if self._outcome is None:
-                self._outcome = outcome
-                self._changed.notify_all()
+            if self._outcome is not None:
+                return
+            self._outcome = outcome
+            self._changed.notify_all()
+        self.gate.shut()
 
     def _on_death(self, thread: VcpuThread, reason: str, exit: Exit | None) -> None:
-        if not reason:
+        if isinstance(exit, ShutdownExit) and self.options.on_crash != "report":
+            self._crashed("paused")
             return
-        failed = exit.instruction if isinstance(exit, InternalErrorExit) else b""
-        lines = [f"vCPU {thread.slot.index} died: {reason}"]
-        try:
-            lines.append(registers_text(thread.vcpu))
-            if isinstance(exit, ShutdownExit) and is_power_on_state(thread.vcpu):
-                lines.append("KVM reset the registers, as it does on AMD-V: what was there is lost")
-            else:
-                lines.append(code_text(thread.vcpu, self.ram, failed))
-        except KvmError as error:
-            lines.append(f"its registers cannot be read: {error}")
-        self._end(Outcome("died", DIED, "\n".join(lines)))
+        said = f"vCPU {thread.slot.index} died: {reason}"
+        self.end(Outcome("died", DIED, f"{said}\n{death_text(thread.vcpu, exit, self.ram)}"))
 
-    def _drain(self) -> None:
-        with self._drain_lock:
-            data = self.uart.drain()
-            if data:
-                self._send(data)
+    def _crashed(self, status: str) -> None:
+        """Ask for what `on_crash` says; a pause shows as `status`."""
+        if self.options.on_crash == "reset":
+            self._reset_wanted = True
+        else:
+            self._pause_wanted = status
+        for thread in list(self._threads.values()):
+            thread.call_out()
 
-    def _send(self, data: bytes) -> None:
-        try:
-            self._serial(data)
-        except Exception as error:  # a full disk, a closed pipe: `wait` raises it
-            with self._changed:
-                self._output_error = self._output_error or error
-                self._changed.notify_all()
+    def on_panic(self) -> None:
+        """The guest says that it panicked."""
+        if self.options.on_crash == "report":
+            self.end(Outcome("panicked", DIED, "the guest panicked"))
+        else:
+            self._crashed("guest-panicked")
+
+    def on_output_error(self, error: BaseException) -> None:
+        """A full disk, a closed pipe: `wait` raises it."""
+        with self._changed:
+            self._output_error = self._output_error or error
+            self._changed.notify_all()
+
+    def on_command(self, key: str) -> None:
+        """A key after the console's escape key (see docs/serial.md): x ends the run."""
+        if key == "x":
+            self.end(Outcome("stopped", 0, "stopped from the console"))
+
+
+def _left(*deadlines: float | None) -> float | None:
+    """Seconds until the first of these; None without any."""
+    given = [deadline for deadline in deadlines if deadline is not None]
+    return max(0.0, min(given) - monotonic()) if given else None
+
+
+def _pooled(slot: Slot) -> PooledVcpu:
+    pooled: PooledVcpu = slot.cpu.vcpu  # type: ignore[union-attr]
+    return pooled
+
+
+def _listed(host_cpus: frozenset[int]) -> str:
+    return ",".join(map(str, sorted(host_cpus))) or "none"
+
+
+def _expansion(machine: Machine) -> Expansion:
+    cpu: CPUState = machine.cpu_class(**machine.cpu_properties)
+    return cpu.expand(machine)
 
 
 def _physical_address_bits(machine: Machine) -> int:
-    cpu: CPUState = machine.cpu_class(**machine.cpu_properties)
-    expansion = cpu.expand(machine)
+    expansion = _expansion(machine)
     return identity_of(expansion, expansion.features, machine.topology).phys_bits
-
-
-def _image(options: Mapping[str, Any]) -> Image | None:
-    kernel = options.get("kernel")
-    if kernel is None:
-        return None
-    mode = options.get("entry_mode")
-    try:
-        entry_mode = EntryMode(mode) if mode is not None else None
-    except ValueError:
-        modes = ", ".join(each.value for each in EntryMode)
-        raise UsageError(f"entry mode '{mode}' is not one of {modes}") from None
-    image = load_image(Path(kernel), entry_mode, options.get("load_address"))
-    check_entry(image)
-    return image

@@ -19,6 +19,7 @@ from cpufw_x86.kvm import (
     X86VCPU,
     X86VM,
     CpuidEntry,
+    DebugRegs,
     Regs,
     Sregs,
     VcpuEvents,
@@ -26,6 +27,19 @@ from cpufw_x86.kvm import (
 
 # What a guest may have pointed at its memory: Linux Documentation/virt/kvm/x86/msr.rst.
 _KVM_MSRS = (0x4B564D00, 0x4B564D01, 0x4B564D02, 0x4B564D03, 0x4B564D04, 0x11, 0x12)
+_TSC_ADJUST, _SPEC_CTRL, _DEBUG_CTL, _TSC_DEADLINE, _XSS = 0x3B, 0x48, 0x1D9, 0x6E0, 0xDA0
+_PAT, _PAT_AT_RESET = 0x277, 0x0007_0406_0007_0406  # Intel SDM vol. 3A, 12.12.4
+_MTRRS = (0x2FF, 0x250, 0x258, 0x259, *range(0x268, 0x270), *range(0x200, 0x210))
+_SYSENTER, _SYSCALL = range(0x174, 0x177), range(0xC000_0081, 0xC000_0085)
+_KERNEL_GS_BASE, _TSC_AUX = 0xC000_0102, 0xC000_0103
+
+_MSRS_AT_RESET = {
+    **dict.fromkeys((*_KVM_MSRS, *_MTRRS, *_SYSENTER, *_SYSCALL), 0),
+    **dict.fromkeys((_KERNEL_GS_BASE, _TSC_AUX, _TSC_ADJUST, _SPEC_CTRL), 0),
+    **dict.fromkeys((_DEBUG_CTL, _TSC_DEADLINE, _XSS), 0),
+    _PAT: _PAT_AT_RESET,
+}
+"""What guests write, apart from what is in `Sregs` and from the TSC itself (SDM vol. 4, 2.1)."""
 _BOOT_CPU = 0  # KVM starts the vCPU with this id by itself, unless told of another
 
 
@@ -36,11 +50,22 @@ class PowerOnState(NamedTuple):
     regs: Regs
     sregs: Sregs
     events: VcpuEvents
+    debugregs: DebugRegs
+    xsave: bytes
+    xcrs: Mapping[int, int]
 
     @classmethod
     def of(cls, vcpu: X86VCPU) -> PowerOnState:
         """Read it from a vCPU that has not run."""
-        return cls(vcpu.get_mp_state(), vcpu.get_regs(), vcpu.get_sregs(), vcpu.get_vcpu_events())
+        return cls(
+            vcpu.get_mp_state(),
+            vcpu.get_regs(),
+            vcpu.get_sregs(),
+            vcpu.get_vcpu_events(),
+            vcpu.get_debugregs(),
+            vcpu.get_xsave(),
+            vcpu.get_xcrs() if vcpu.vm.check_extension("KVM_CAP_XCRS") else {},
+        )
 
 
 class PooledVcpu:
@@ -93,14 +118,23 @@ class PooledVcpu:
         self.vcpu.set_mp_state(self._power_on.mp_state)
         self.vcpu.set_sregs(self._power_on.sregs)
         self.vcpu.set_regs(self._power_on.regs)
+        self.vcpu.set_debugregs(self._power_on.debugregs)
+        if self._power_on.xcrs:
+            self.vcpu.set_xcrs(self._power_on.xcrs)
+        self.vcpu.set_xsave(self._power_on.xsave)
+        self._reset_msrs()
         self.vcpu.set_lapic(self._lapic)
         self.vcpu.set_vcpu_events(self._power_on.events)
+
+    def _reset_msrs(self) -> None:
+        now = self.vcpu.get_known_msrs(_MSRS_AT_RESET)
+        changed = {n: _MSRS_AT_RESET[n] for n, value in now.items() if value != _MSRS_AT_RESET[n]}
         try:
-            self.vcpu.set_msrs(dict.fromkeys(_KVM_MSRS, 0))
-        except KvmError:  # this KVM, or this guest's CPUID, lacks one: each by itself
-            for index in _KVM_MSRS:
+            self.vcpu.set_msrs(changed)
+        except KvmError:  # one that can only be read: each by itself
+            for index, value in changed.items():
                 with suppress(KvmError):
-                    self.vcpu.set_msrs({index: 0})
+                    self.vcpu.set_msrs({index: value})
 
 
 class VcpuPool:
@@ -110,15 +144,30 @@ class VcpuPool:
         self._vm = vm
         self.parked: dict[int, PooledVcpu] = {}
         self._application_cpu: PowerOnState | None = None
+        self._tsc_offset: int | None = None
 
     def take(self, apic_id: int) -> PooledVcpu:
         """The vCPU with this APIC id, parked before or created now, in its power-on state."""
         parked = self.parked.pop(apic_id, None)
         if parked is not None:
             parked.ignore_init()
+            if parked.has_run:
+                self._align_tsc(parked.vcpu)
             return parked
         vcpu = self._vm.create_vcpu(apic_id)
+        self.learn_tsc_offset(vcpu)
         return PooledVcpu(vcpu, self._power_on_state(vcpu))
+
+    def learn_tsc_offset(self, vcpu: X86VCPU) -> None:
+        """The time-stamp counters of the VM count as that of `vcpu`, which must not be running."""
+        with suppress(KvmError):  # a kernel that cannot tell how far they are apart
+            self._tsc_offset = vcpu.get_tsc_offset()
+
+    def _align_tsc(self, vcpu: X86VCPU) -> None:
+        """Undo what a guest did to the vCPU's time-stamp counter: KVM aligns only new ones."""
+        # Not read from another vCPU now: while that runs, KVM lets the reader wait.
+        if self._tsc_offset is not None:
+            vcpu.set_tsc_offset(self._tsc_offset)
 
     def prepare(self, apic_id: int, table: CpuidTable) -> None:
         """Create the vCPU with this APIC id ahead, with its CPUID set, and park it."""

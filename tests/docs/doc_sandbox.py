@@ -107,6 +107,9 @@ def _environment(block: Block, folder: Path) -> dict[str, str]:
     program = programs / "cpufw"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m cpufw "$@"\n')
     program.chmod(0o755)
+    if "guests" in block.directives:
+        for guest in Path(os.environ["CPUFW_GUESTS"]).iterdir():
+            (folder / guest.name).symlink_to(guest)
     python_path = [str(site)]
     for each in blocks(block.path):
         if each.line > block.line:

@@ -29,10 +29,17 @@ def kvm_opens() -> bool:
     return True
 
 
+def can_run(block: Block) -> bool:
+    """Whether what the block needs is there."""
+    if "guests" in block.directives and not os.environ.get("CPUFW_GUESTS"):
+        return False
+    return kvm_opens() or "kvm" not in block.directives
+
+
 def fresh_lines(path: Path) -> Iterator[tuple[Block, list[str]]]:
     """Each block whose text has to change, with its new lines."""
     for block in blocks(path):
-        if block.language == "console" and (kvm_opens() or "kvm" not in block.directives):
+        if block.language == "console" and can_run(block):
             with tempfile.TemporaryDirectory() as folder:
                 printed = run_console(block, Path(folder))
             lines: list[str] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from cpufw_x86.devices import AcpiPm
@@ -137,6 +139,70 @@ def test_timer_is_read_only() -> None:
     board = Board()
     board.pm.write(PM_TMR, 4, 0xFFFF)
     assert board.pm.read(PM_TMR, 4) == 0
+
+
+TIMER, WAKE = 0x0001, 0x8000
+HALF = 2**23 / 3_579_545  # seconds until the highest of 24 bits changes
+
+
+@pytest.mark.parametrize(
+    ("seconds", "carried"), [(0, 0), (HALF - 0.01, 0), (HALF + 0.01, TIMER), (5 * HALF, TIMER)]
+)
+def test_timer_status_tells_that_the_highest_bit_changed(seconds: float, carried: int) -> None:
+    board = Board()
+    board.now += int(seconds * 1e9)
+    assert board.pm.read(PM1_STS, 2) == carried
+    board.pm.write(PM1_STS, 2, TIMER)
+    assert board.pm.read(PM1_STS, 2) == 0
+    board.now += int((HALF + 0.001) * 1e9)
+    assert board.pm.read(PM1_STS, 2) == TIMER, "up and down both count"
+
+
+def test_timer_interrupts_a_guest_that_wants_it() -> None:
+    told = threading.Event()
+    pm = AcpiPm(
+        lambda level: told.set() if level else None,
+        lambda: None,
+        timer_bits=17,  # a carry each 18 ms
+    )
+    assert not told.wait(0.05), "nobody asked"
+    pm.write(PM1_EN, 2, TIMER)
+    for _ in range(3):
+        pm.write(PM1_STS, 2, TIMER)
+        told.clear()
+        assert told.wait(5)
+        assert pm.read(PM1_STS, 2) == TIMER
+    pm.close()
+    told.clear()
+    assert not told.wait(0.05)
+
+
+def test_a_sleep_state_there_is_not_wakes_at_once() -> None:
+    board = Board()
+    board.pm.write(PM1_EN, 2, 0xFFFF)
+    board.pm.write(PM1_CNT, 2, 1 << 10 | 0x2000)
+    assert board.pm.read(PM1_STS, 2) == WAKE
+    assert board.levels == [], "waking is no event"
+    board.pm.write(PM1_STS, 2, WAKE)
+    assert board.pm.read(PM1_STS, 2) == 0
+
+
+def test_state_goes_on_in_another_machine() -> None:
+    board, other = Board(), Board()
+    board.pm.write(PM1_EN, 2, POWER_BUTTON)
+    board.pm.press_power_button()
+    board.pm.write(GPE0_EN, 1, 4)
+    board.pm.raise_gpe(3)
+    board.pm.write(PM1_CNT, 2, 3 << 10)
+    board.now += 1_500_000_000
+    state = AcpiPm.vmstate.save(board.pm)
+    other.now += 77_000_000_000
+    AcpiPm.vmstate.load(other.pm, state)
+    registers = (PM1_STS, PM1_EN, PM1_CNT, PM_TMR, GPE0_STS, GPE0_EN)
+    assert [other.pm.read(r, 2) for r in registers] == [board.pm.read(r, 2) for r in registers]
+    assert other.levels[-1:] == [True], "the interrupt that was pending still is"
+    other.now += 1_000_000_000
+    assert other.pm.read(PM1_STS, 2) == POWER_BUTTON | TIMER, "2.5 s since the start"
 
 
 def test_reset_lowers_sci_and_forgets() -> None:

@@ -12,7 +12,7 @@ class Latch:
     """A device that remembers the accesses it got and reads as the last value written."""
 
     def __init__(self, ports: range) -> None:
-        self.ports = ports
+        self.ports: range | tuple[range, ...] = ports
         self.accesses: list[tuple[int, int]] = []
         self.value = 0
 
@@ -39,6 +39,7 @@ def test_port_nobody_owns_reads_all_ones(size: int, ones: int) -> None:
     bus.add(Latch(range(0x600, 0x610)))
     assert bus.read(0x5FF, size) == ones
     assert bus.read(0x610, size) == ones
+    assert bus.unclaimed_reads == {0x5FF: 1, 0x610: 1}
 
 
 def test_writes_nobody_takes_are_counted_by_port() -> None:
@@ -58,6 +59,19 @@ def test_overlap_is_refused_and_names_both_devices(ports: range) -> None:
         bus.add(second)
     bus.write(ports.start if ports.start not in first.ports else 0xF0, 1, 1)
     assert second.accesses == [], "a refused device must not get any port"
+
+
+def test_device_with_two_ranges_leaves_the_ports_between_to_others() -> None:
+    bus, split, between = PortBus(), Latch(range(0)), Latch(range(0xCF9, 0xCFA))
+    split.ports = (range(0xCF8, 0xCF9), range(0xCFC, 0xD00))
+    bus.add(split)
+    bus.add(between)
+    bus.write(0xCF8, 4, 1)
+    bus.write(0xCFE, 2, 2)
+    bus.write(0xCF9, 1, 3)
+    assert (split.accesses, between.accesses) == ([(0, 4), (6, 2)], [(0, 1)])
+    with pytest.raises(CpufwError, match="Latch cannot have"):
+        bus.add(Latch(range(0xCFD, 0xCFE)))
 
 
 def test_neighbours_are_not_an_overlap() -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpufw.errors import HotplugError
+from cpufw.errors import HotplugError, StateError
 from cpufw_x86.devices import CpuHotplugBlock
 
 SELECTOR, DATA2, FLAGS, COMMAND, DATA = 0, 0, 4, 5, 8
@@ -239,6 +239,41 @@ def test_undoing_a_plug_takes_its_event_back() -> None:
     machine.block.request_insert(1)
     machine.block.set_enabled(1, False)
     assert machine.next_with_event() is None
+
+
+def test_state_goes_on_in_another_machine() -> None:
+    machine, other = Machine(), Machine()
+    machine.block.request_insert(2)
+    machine.block.request_insert(3)
+    machine.block.request_remove(3)
+    machine.select(3)
+    machine.command(OST_STATUS)
+    machine.block.write(DATA, 4, 0x84)
+    CpuHotplugBlock.vmstate.load(other.block, CpuHotplugBlock.vmstate.save(machine.block))
+    assert other.heard == [], "the general-purpose event is the other device's state"
+    assert other.flags() == ENABLED | INSERT | REMOVE, "slot 3 is still selected"
+    other.block.write(DATA, 4, 1)
+    assert other.heard == [("ost", 3, 0, 1)], "and so is the command"
+    assert machine.block.last_ost(3) == (0, 0x84)
+    assert other.next_with_event() == 2
+
+
+def test_state_of_a_machine_with_other_slots_is_refused() -> None:
+    machine, other = Machine(), Machine((0, 1))
+    with pytest.raises(StateError, match="has 5 items, expected 2"):
+        CpuHotplugBlock.vmstate.load(other.block, CpuHotplugBlock.vmstate.save(machine.block))
+    assert other.flags() == ENABLED
+
+
+def test_after_a_reset_plugged_cpus_are_no_news() -> None:
+    machine = Machine()
+    machine.block.request_insert(2)
+    machine.block.request_insert(3)
+    machine.block.request_remove(3)
+    machine.block.reset()
+    assert machine.block.flags(2) == ENABLED
+    assert machine.next_with_event() == 3
+    assert machine.flags() == ENABLED | REMOVE
 
 
 def test_machine_mistakes_are_named() -> None:

@@ -109,7 +109,7 @@ def test_power_off_and_reset_end_with_success(tmp_path: Path) -> None:
     reset = Program().say("reset\n").outb(RESET_PORT, 0x6).halt().write(tmp_path / "reset")
     keyboard = Program().say("pulse\n").outb(0x64, 0xFE).halt().write(tmp_path / "pulse")
     for image, said in ((off, "off\n"), (reset, "reset\n"), (keyboard, "pulse\n")):
-        done = cpufw("run", "--entry-mode", "protected", image)
+        done = cpufw("run", "--entry-mode", "protected", "--no-reboot", image)
         assert (done.returncode, done.stdout) == (0, said), done.stderr
 
 
@@ -204,7 +204,7 @@ def test_memory_of_the_asked_size_is_there_and_no_more(tmp_path: Path) -> None:
 
 
 def test_memory_beyond_the_hole_begins_at_4_gib(tmp_path: Path) -> None:
-    # 64-bit: let a 2 MiB page of the map that cpufw made (cpufw_x86.entry) point beyond 4 GiB.
+    # 64-bit: let a 2 MiB page of the map that cpufw made (cpufw_x86.boot) point beyond 4 GiB.
     tables = 0x9_2000  # the page-directory-pointer table
     code = Program().raw(b"\xbb" + tables.to_bytes(4, "little"))
     # mov rcx, [rbx]; and rcx, ~0xfff; mov rax, 0x100000083; mov [rcx + 8 * 8], rax

@@ -104,6 +104,15 @@ class Assist:
         exit.refuse = False
         return True
 
+    def reset(self) -> None:
+        """Forget what the guest set up: the machine begins anew. No vCPU may run."""
+        if self._trampoline is not None:
+            self._trampoline.lstar.clear()
+            self._trampoline.not_installed = ""
+            self._hidden = HiddenState()
+            for state in self._vcpus.values():
+                state.cpu.hidden = self._hidden
+
     @property
     def kept_lstar(self) -> dict[int, int]:
         """The LSTAR that the guest set, by vCPU, where the vCPU itself has another."""

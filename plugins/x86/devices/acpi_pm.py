@@ -9,6 +9,9 @@ import enum
 import threading
 import time
 from collections.abc import Callable
+from typing import ClassVar
+
+from cpufw.core.vmstate import VMState, u16, u64
 
 PM_BASE = 0x600
 PM1_EVENT = 0x00  # status and enable, 16 bits each
@@ -25,7 +28,12 @@ _NS = 1_000_000_000
 class Pm1(enum.IntFlag):
     """Bits of the PM1 status and enable registers that this device has."""
 
+    TIMER = 1 << 0
     POWER_BUTTON = 1 << 8
+    WAKE = 1 << 15  # status only
+
+
+_PM1_EVENTS = Pm1.TIMER | Pm1.POWER_BUTTON  # what can raise the SCI
 
 
 class Pm1Control(enum.IntFlag):
@@ -36,7 +44,8 @@ class Pm1Control(enum.IntFlag):
     SLEEP_ENABLE = 1 << 13
 
 
-_SLEEP_TYPE_S5 = 0  # what \_S5 must say; the only sleep state there is
+SLEEP_TYPE_S5 = 0  # what \_S5 says; the only sleep state there is
+_SLEEP_TYPE_SHIFT = 10
 
 
 class AcpiPm:
@@ -47,8 +56,23 @@ class AcpiPm:
     guest enters S5. The line is high while an enabled PM1 or GPE0 status bit is set.
 
     The PM timer has `timer_bits` (24 or 32) bits of `clock`, a function like
-    time.monotonic_ns. Its overflow sets no status bit: nobody waits for it.
+    time.monotonic_ns. Its status bit is set when its highest bit changes; while the guest has
+    that enabled, a thread waits for it, which `close` ends. Other sleep types than S5 wake at
+    once.
     """
+
+    vmstate: ClassVar[VMState] = VMState(
+        "acpi-pm",
+        1,
+        u16("pm1-status", attr="_pm1.status"),
+        u16("pm1-enable", attr="_pm1.enable"),
+        u64("gpe0-status", attr="_gpe0.status"),
+        u64("gpe0-enable", attr="_gpe0.enable"),
+        u16("sleep-type", attr="_sleep_type"),
+        u64("timer-ns", attr="_timer_ns"),
+        pre_save="_note_time",
+        post_load="_resume_timer",
+    )
 
     def __init__(
         self,
@@ -61,10 +85,13 @@ class AcpiPm:
         self.ports = range(PM_BASE, PM_BASE + PM_BYTES)
         self._set_sci = set_sci
         self._on_power_off = on_power_off
-        self._timer_mask = (1 << timer_bits) - 1
+        self._timer_bits = timer_bits
         self._clock = clock
         self._start = clock()
-        self._pm1 = _EventBlock(16)
+        self._timer_ns = 0  # of a saved state
+        self._half = 0  # how often the timer's highest bit has changed, when last looked at
+        self._alarm: threading.Timer | None = None
+        self._pm1 = _EventBlock(16, _PM1_EVENTS)
         self._gpe0 = _EventBlock(_GPE_BITS)
         self._sleep_type = 0
         self._sci = False
@@ -87,16 +114,72 @@ class AcpiPm:
     def reset(self) -> None:
         """Back to power-on: nothing enabled, nothing pending, SCI low. The timer runs on."""
         with self._lock:
-            self._pm1 = _EventBlock(16)
-            self._gpe0 = _EventBlock(_GPE_BITS)
+            self._note_carry()
+            for block in (self._pm1, self._gpe0):
+                block.status = block.enable = 0
             self._sleep_type = 0
             self._update_sci()
 
+    def close(self) -> None:
+        """Call nobody any more."""
+        with self._lock:
+            self._set_sci = lambda _level: None
+            self._pm1.enable = 0
+            self._arm()
+
+    def _note_time(self) -> None:
+        with self._lock:
+            self._note_carry()
+            self._timer_ns = self._clock() - self._start
+
+    def _resume_timer(self) -> None:
+        with self._lock:
+            self._start = self._clock() - self._timer_ns
+            self._half = self._ticks() >> self._timer_bits - 1
+            self._sci = not self._pending()  # so that the line is told in any case
+            self._update_sci()
+
+    def _pending(self) -> bool:
+        return self._pm1.pending or self._gpe0.pending
+
     def _update_sci(self) -> None:
-        level = self._pm1.pending or self._gpe0.pending
+        level = self._pending()
         if level != self._sci:
             self._sci = level
             self._set_sci(level)
+        self._arm()
+
+    # --- The PM timer -------------------------------------------------------------------
+
+    def _ticks(self) -> int:
+        return (self._clock() - self._start) * PM_TIMER_HZ // _NS
+
+    def _note_carry(self) -> None:
+        """Set the timer's status if its highest bit has changed."""
+        half = self._ticks() >> self._timer_bits - 1
+        if half != self._half:
+            self._half = half
+            self._pm1.status |= Pm1.TIMER
+
+    def _arm(self) -> None:
+        """Have a thread wait for the next carry as long as that would raise the SCI."""
+        wanted = self._pm1.enable & Pm1.TIMER and not self._pm1.status & Pm1.TIMER
+        if wanted and self._alarm is None:
+            left = (self._half + 1 << self._timer_bits - 1) - self._ticks()
+            self._alarm = threading.Timer(max(left, 0) / PM_TIMER_HZ, self._carry)
+            self._alarm.daemon = True
+            self._alarm.start()
+        elif not wanted and self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _carry(self) -> None:
+        with self._lock:
+            if self._alarm is not threading.current_thread():
+                return  # it was disarmed while this thread waited for the lock
+            self._alarm = None
+            self._note_carry()
+            self._update_sci()
 
     # --- The guest's side ---------------------------------------------------------------
 
@@ -105,12 +188,14 @@ class AcpiPm:
         if offset >= GPE0:
             value, start = self._gpe0.value, GPE0
         elif offset >= PM_TIMER:
-            ticks = (self._clock() - self._start) * PM_TIMER_HZ // _NS
-            value, start = ticks & self._timer_mask, PM_TIMER
+            value, start = self._ticks() & (1 << self._timer_bits) - 1, PM_TIMER
         elif offset >= PM1_CONTROL:
             value, start = self._sleep_type | Pm1Control.SCI_ENABLE, PM1_CONTROL
         else:
-            value, start = self._pm1.value, PM1_EVENT
+            with self._lock:
+                self._note_carry()
+                self._update_sci()
+                value, start = self._pm1.value, PM1_EVENT
         return value >> 8 * (offset - start) & (1 << 8 * size) - 1
 
     def write(self, offset: int, size: int, value: int) -> None:
@@ -122,6 +207,7 @@ class AcpiPm:
             elif PM1_CONTROL <= offset < PM_TIMER:
                 power_off = self._write_control(offset - PM1_CONTROL, value)
             elif offset < PM1_CONTROL:
+                self._note_carry()
                 self._pm1.write(offset - PM1_EVENT, size, value)
             self._update_sci()
         if power_off:
@@ -134,20 +220,26 @@ class AcpiPm:
             return False
         if offset == 1 or value > 0xFF:
             self._sleep_type = value & Pm1Control.SLEEP_TYPE
-        return bool(value & Pm1Control.SLEEP_ENABLE) and self._sleep_type == _SLEEP_TYPE_S5
+        if not value & Pm1Control.SLEEP_ENABLE:
+            return False
+        if self._sleep_type == SLEEP_TYPE_S5 << _SLEEP_TYPE_SHIFT:
+            return True
+        self._pm1.status |= Pm1.WAKE
+        return False
 
 
 class _EventBlock:
     """A status register of `bits` bits, cleared by writing ones, and its enable register."""
 
-    def __init__(self, bits: int) -> None:
+    def __init__(self, bits: int, events: int = -1) -> None:
         self.bits = bits
+        self.events = events
         self.status = 0
         self.enable = 0
 
     @property
     def pending(self) -> bool:
-        return self.status & self.enable != 0
+        return self.status & self.enable & self.events != 0
 
     @property
     def value(self) -> int:

@@ -18,11 +18,13 @@ _Write = Callable[[int, int, int], None]
 class PortBus:
     """Routes port accesses to devices; ports that nobody owns behave as an empty ISA bus.
 
-    Reading such a port gives all ones, writing it does nothing. `unclaimed_writes` counts
-    those writes by port: a guest that makes many probably expects a device we lack.
+    Reading such a port gives all ones, writing it does nothing. `unclaimed_reads` and
+    `unclaimed_writes` count those accesses by port: a guest that makes many probably expects a
+    device we lack.
     """
 
     def __init__(self) -> None:
+        self.unclaimed_reads: Counter[int] = Counter()
         self.unclaimed_writes: Counter[int] = Counter()
         self._devices: list[PortDevice] = []
         # One entry a port, with the bound method in it: this is on the path of every exit.
@@ -35,28 +37,36 @@ class PortBus:
         Raises CpufwError, and changes nothing, when the ports are not x86 ports or another
         device has one of them.
         """
-        ports = device.ports
+        ranges = _ranges(device)
+        for ports in ranges:
+            self._check(device, ports)
+        self._devices.append(device)
+        first = ranges[0].start
+        for ports in ranges:
+            for port in ports:
+                self._reads[port] = (device.read, first)
+                self._writes[port] = (device.write, first)
+
+    def _check(self, device: PortDevice, ports: range) -> None:
         name = _name(device)
         if not ports or ports.step != 1 or ports.start not in PORTS or ports[-1] not in PORTS:
             raise CpufwError(
                 f"device {name} asks for {ports}; I/O ports are a non-empty run inside 0..0xffff"
             )
         for other in self._devices:
-            if ports.start < other.ports.stop and other.ports.start < ports.stop:
-                raise CpufwError(
-                    f"device {name} cannot have I/O ports {_span(ports)}: "
-                    f"{_name(other)} has {_span(other.ports)}; give one of them another base"
-                )
-        self._devices.append(device)
-        for port in ports:
-            self._reads[port] = (device.read, ports.start)
-            self._writes[port] = (device.write, ports.start)
+            for taken in _ranges(other):
+                if ports.start < taken.stop and taken.start < ports.stop:
+                    raise CpufwError(
+                        f"device {name} cannot have I/O ports {_span(ports)}: "
+                        f"{_name(other)} has {_span(taken)}; give one of them another base"
+                    )
 
     def read(self, port: int, size: int) -> int:
         """What the guest reads with IN of `size` (1, 2 or 4) bytes at `port`."""
         try:
             read, base = self._reads[port]
         except KeyError:
+            self.unclaimed_reads[port] += 1
             return (1 << 8 * size) - 1
         return read(port - base, size)
 
@@ -68,6 +78,11 @@ class PortBus:
             self.unclaimed_writes[port] += 1
             return
         write(port - base, size, value)
+
+
+def _ranges(device: PortDevice) -> tuple[range, ...]:
+    ports = device.ports
+    return (ports,) if isinstance(ports, range) else ports
 
 
 def _name(device: PortDevice) -> str:

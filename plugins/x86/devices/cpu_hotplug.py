@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
+from cpufw.core.vmstate import VMState, nested_list, u8, u32
 from cpufw.errors import HotplugError
 from cpufw_x86.kvm import X86VM
 from cpufw_x86.kvm.native import ffi, lib
@@ -36,6 +38,14 @@ class Flag(enum.IntFlag):
 _ENABLED, _INSERT, _REMOVE = int(Flag.ENABLED), int(Flag.INSERT), int(Flag.REMOVE)
 _EVERY_FLAG = 0xFF
 
+_SLOT_STATE = VMState(
+    "cpu-hotplug/slot",
+    1,
+    u8("flags"),
+    u32("ost-event", attr="ost_event"),
+    u32("ost-status", attr="ost_status"),
+)
+
 
 class CpuHotplugBlock:
     """The register block of a machine whose slot i holds (or can hold) CPU `arch_ids[i]`.
@@ -56,6 +66,14 @@ class CpuHotplugBlock:
     double-word ones; any other access reads 0 and changes nothing.
     """
 
+    vmstate: ClassVar[VMState] = VMState(
+        "cpu-hotplug",
+        1,
+        u32("selector", attr="_block.selector"),
+        u8("command", attr="_block.command"),
+        nested_list("slots", _SLOT_STATE, attr="_slots"),
+    )
+
     def __init__(
         self,
         arch_ids: Sequence[int],
@@ -70,6 +88,7 @@ class CpuHotplugBlock:
         if not block:
             raise HotplugError(f"no memory for {self._count} CPU slots")
         self._block = ffi.gc(block, lib.cpufw_cpu_hotplug_free)
+        self._slots = [self._block.slots[index] for index in range(self._count)]
         self._raise_gpe = raise_gpe
         self._on_ost = on_ost
         self._on_eject = on_eject
@@ -104,6 +123,14 @@ class CpuHotplugBlock:
     def cancel_remove(self, slot: int) -> bool:
         """Withdraw a removal. False: too late, the guest has seen it (or none was asked)."""
         return bool(self._change(slot, clear=_REMOVE) & _REMOVE)
+
+    def reset(self) -> None:
+        """Forget the news of plugged CPUs: a guest that starts anew finds them by itself.
+
+        A removal stays wanted; the guest that starts will see it with the next event.
+        """
+        for slot in range(self._count):
+            self._change(slot, clear=_INSERT)
 
     def flags(self, slot: int) -> Flag:
         """What the guest would read for `slot`."""

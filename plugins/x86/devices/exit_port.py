@@ -1,17 +1,17 @@
-"""Ways out for a guest: the debug exit, the reset control register, the keyboard's reset."""
+"""Ways out for a guest: the debug exit and the reset control register."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
+
+from cpufw.core.vmstate import VMState, u8
 
 DEBUG_EXIT_PORT = 0xF4
 RESET_CONTROL_PORT = 0xCF9
-KEYBOARD_COMMAND_PORT = 0x64
 
 _RESET_CPU = 1 << 2  # ICH9 datasheet 13.7.5, RST_CNT
 _RESET_KEPT_BITS = 0x0A  # SYS_RST and FULL_RST stay as written
-_PULSE_RESET_LINE = 0xFE  # i8042 command: pulse output bit 0
-_NO_DEVICE = 0xFF
 
 
 class DebugExit:
@@ -36,9 +36,15 @@ class DebugExit:
 class ResetControl:
     """The chipset's reset control register at 0xcf9; the FADT names it as reset register."""
 
+    vmstate: ClassVar[VMState] = VMState("reset-control", 1, u8("value", attr="_value"))
+
     def __init__(self, on_reset: Callable[[], None]) -> None:
         self.ports = range(RESET_CONTROL_PORT, RESET_CONTROL_PORT + 1)
         self._on_reset = on_reset
+        self.reset()
+
+    def reset(self) -> None:
+        """No kind of reset chosen."""
         self._value = 0
 
     def read(self, offset: int, size: int) -> int:  # noqa: ARG002 (PortDevice)
@@ -51,23 +57,3 @@ class ResetControl:
             self._on_reset()
         else:
             self._value = value & _RESET_KEPT_BITS
-
-
-class KeyboardReset:
-    """The one command of a keyboard controller that guests without a keyboard need: reset.
-
-    Status reads as all ones, which tells a guest's driver that there is no controller.
-    """
-
-    def __init__(self, on_reset: Callable[[], None]) -> None:
-        self.ports = range(KEYBOARD_COMMAND_PORT, KEYBOARD_COMMAND_PORT + 1)
-        self._on_reset = on_reset
-
-    def read(self, offset: int, size: int) -> int:  # noqa: ARG002 (PortDevice)
-        """All ones: no keyboard controller."""
-        return _NO_DEVICE
-
-    def write(self, offset: int, size: int, value: int) -> None:  # noqa: ARG002 (PortDevice)
-        """Reset on command 0xfe; ignore the others."""
-        if value & 0xFF == _PULSE_RESET_LINE:
-            self._on_reset()

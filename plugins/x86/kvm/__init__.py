@@ -3,6 +3,7 @@
 from .cpuid import FLAG_SIGNIFICANT_INDEX, CpuidEntry
 from .exits import DebugExit, IoapicEoiExit, MsrExit
 from .structs import ClockData, DebugRegs, Fpu, Regs, Segment, Sregs, Sregs2, VcpuEvents
+from .sync import SyncRegs
 from .system import X86KVM
 from .vcpu import X86VCPU, Breakpoint, BreakpointKind, Translation
 from .vm import IOAPIC, PIC_MASTER, PIC_SLAVE, X86VM
@@ -28,6 +29,7 @@ __all__ = [
     "Segment",
     "Sregs",
     "Sregs2",
+    "SyncRegs",
     "Translation",
     "VcpuEvents",
 ]

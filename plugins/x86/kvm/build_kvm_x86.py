@@ -18,9 +18,13 @@ ffibuilder = FFI()
 ffibuilder.cdef((HERE / "kvm_x86.cdef").read_text())
 ffibuilder.set_source(
     "cpufw_x86.kvm._kvm_x86",
-    '#include "run.h"\n#include "run_x86.h"\n#include "cpu_hotplug.h"\n',
-    sources=[f"{FOLDER}/cpu_hotplug.c"],
-    depends=[f"{FOLDER}/{name}" for name in ("run_x86.h", "cpu_hotplug.h", "kvm_x86.cdef")],
+    '#include "run.h"\n#include "run_x86.h"\n#include "cpu_hotplug.h"\n#include "guest_memory.h"\n',
+    sources=[f"{FOLDER}/cpu_hotplug.c", f"{FOLDER}/guest_memory.c"],
+    depends=["cpufw/kvm/run.h"]
+    + [
+        f"{FOLDER}/{name}"
+        for name in ("run_x86.h", "cpu_hotplug.h", "guest_memory.h", "kvm_x86.cdef")
+    ],
     include_dirs=[FOLDER, "cpufw/kvm"],
     extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-pthread"],
     extra_link_args=["-pthread"],

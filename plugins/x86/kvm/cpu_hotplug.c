@@ -1,6 +1,5 @@
 #include "cpu_hotplug.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,14 +9,6 @@
 enum { SELECTOR_OR_DATA2 = 0, FLAGS = 4, COMMAND = 5, DATA = 8 };
 enum { NEXT_WITH_EVENT, OST_EVENT, OST_STATUS, ARCH_ID };
 enum { EVENTS = CPUFW_CPU_INSERT | CPUFW_CPU_REMOVE, BOOT_CPU = 0 };
-
-struct cpufw_cpu_hotplug {
-    pthread_mutex_t lock;
-    uint8_t command;
-    uint32_t selector;
-    uint32_t count;
-    struct cpufw_cpu_slot slots[];
-};
 
 struct cpufw_cpu_hotplug *cpufw_cpu_hotplug_new(uint32_t count, const uint64_t *arch_ids)
 {

@@ -3,6 +3,7 @@
 #ifndef CPUFW_CPU_HOTPLUG_H
 #define CPUFW_CPU_HOTPLUG_H
 
+#include <pthread.h>
 #include <stdint.h>
 
 enum {
@@ -22,7 +23,15 @@ struct cpufw_cpu_slot {
     uint32_t ost_event, ost_status;
 };
 
-struct cpufw_cpu_hotplug;
+/* All of it is guest-visible state: to be saved and loaded while no vCPU runs. */
+struct cpufw_cpu_hotplug {
+    pthread_mutex_t lock;
+    uint8_t command;
+    uint32_t selector;
+    uint32_t count;
+    struct cpufw_cpu_slot slots[];
+};
+
 /* Reads and writes as the run loop makes them; what it cannot do alone it passes on (run.h). */
 const struct cpufw_device_ops *cpufw_cpu_hotplug_ops(void);
 

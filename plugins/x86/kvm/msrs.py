@@ -25,6 +25,19 @@ def read_msrs(handle: Handle, indices: Iterable[int]) -> dict[int, int]:
     return values
 
 
+def read_known_msrs(handle: Handle, indices: Iterable[int]) -> dict[int, int]:
+    """Those of the MSRs that KVM reads, with their values (KVM_GET_MSRS)."""
+    values: dict[int, int] = {}
+    rest = [(index, 0) for index in indices]
+    while rest:
+        batch = next(iter(_batches(rest)))
+        done = handle.ioctl("KVM_GET_MSRS", lib.KVM_GET_MSRS, batch)
+        values.update((entry.index, entry.data) for entry in batch.entries[0:done])
+        refused = done < batch.nmsrs
+        rest = rest[done + refused :]
+    return values
+
+
 def write_msrs(handle: Handle, values: Mapping[int, int]) -> None:
     """Write MSRs of a vCPU, in order (KVM_SET_MSRS).
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from cpufw.errors import KvmError
-from cpufw.kvm import VCPU, Exit
+from cpufw.kvm import VCPU, Exit, InternalErrorExit
 
 from .cpuid import CpuidEntry, entries_struct, read_entries
 from .exits import DebugExit, IoapicEoiExit, MsrExit
-from .msrs import read_msrs, write_msrs
+from .msrs import read_known_msrs, read_msrs, write_msrs
 from .native import ffi, lib
 from .structs import DebugRegs, Fpu, Regs, Sregs, Sregs2, Struct, VcpuEvents
+from .sync import SyncRegs
 
 S = TypeVar("S", bound=Struct)
 
@@ -50,31 +51,49 @@ class X86VCPU(VCPU):
     """
 
     initial_lapic = b""
+    _sync: SyncRegs | None = None
 
     # Registers
 
+    @property
+    def sync_regs(self) -> SyncRegs:
+        """The registers in the run page, from the first use on kept there by every run."""
+        if self._sync is None:
+            self._sync = SyncRegs(self)
+        return self._sync
+
+    def _settle(self) -> None:
+        if self._sync is not None:
+            self._sync.settle()
+
     def get_regs(self) -> Regs:
         """General registers (KVM_GET_REGS)."""
+        self._settle()
         return self._get("KVM_GET_REGS", lib.KVM_GET_REGS, Regs())
 
     def set_regs(self, regs: Regs) -> None:
         """Set all the general registers (KVM_SET_REGS)."""
+        self._settle()
         self.ioctl("KVM_SET_REGS", lib.KVM_SET_REGS, regs)
 
     def get_sregs(self) -> Sregs:
         """Segment, control and table registers (KVM_GET_SREGS)."""
+        self._settle()
         return self._get("KVM_GET_SREGS", lib.KVM_GET_SREGS, Sregs())
 
     def set_sregs(self, sregs: Sregs) -> None:
         """Set them all (KVM_SET_SREGS)."""
+        self._settle()
         self.ioctl("KVM_SET_SREGS", lib.KVM_SET_SREGS, sregs)
 
     def get_sregs2(self) -> Sregs2:
         """The same with the PDPTEs, where KVM_CAP_SREGS2 is there (KVM_GET_SREGS2)."""
+        self._settle()
         return self._get("KVM_GET_SREGS2", lib.KVM_GET_SREGS2, Sregs2())
 
     def set_sregs2(self, sregs: Sregs2) -> None:
         """Set them all (KVM_SET_SREGS2)."""
+        self._settle()
         self.ioctl("KVM_SET_SREGS2", lib.KVM_SET_SREGS2, sregs)
 
     def get_debugregs(self) -> DebugRegs:
@@ -148,6 +167,10 @@ class X86VCPU(VCPU):
         """Read MSRs; KvmError names the first one refused (KVM_GET_MSRS)."""
         return read_msrs(self, indices)
 
+    def get_known_msrs(self, indices: Iterable[int]) -> dict[int, int]:
+        """Read those of the MSRs that KVM reads at all (KVM_GET_MSRS)."""
+        return read_known_msrs(self, indices)
+
     def set_msrs(self, values: Mapping[int, int]) -> None:
         """Write MSRs; KvmError names the first one refused (KVM_SET_MSRS)."""
         write_msrs(self, values)
@@ -159,6 +182,26 @@ class X86VCPU(VCPU):
     def set_tsc_khz(self, khz: int) -> None:
         """Set it, where the host can scale its TSC to that (KVM_SET_TSC_KHZ)."""
         self.ioctl("KVM_SET_TSC_KHZ", lib.KVM_SET_TSC_KHZ, khz)
+
+    def get_tsc_offset(self) -> int:
+        """What the guest's TSC is ahead of the host's, modulo 2**64 (KVM_VCPU_TSC_OFFSET).
+
+        Raises KvmError before Linux 5.16 (KVM_CAP_VCPU_ATTRIBUTES).
+        """
+        offset = ffi.new("__u64 *")
+        self._tsc_attribute("KVM_GET_DEVICE_ATTR", lib.KVM_GET_DEVICE_ATTR, offset)
+        return int(offset[0])
+
+    def set_tsc_offset(self, offset: int) -> None:
+        """Set it: vCPUs of one offset and frequency count alike (KVM_VCPU_TSC_OFFSET)."""
+        place = ffi.new("__u64 *", offset)
+        self._tsc_attribute("KVM_SET_DEVICE_ATTR", lib.KVM_SET_DEVICE_ATTR, place)
+
+    def _tsc_attribute(self, name: str, request: int, offset: Any) -> None:
+        attribute = ffi.new("struct kvm_device_attr *")
+        attribute.group, attribute.attr = lib.KVM_VCPU_TSC_CTRL, lib.KVM_VCPU_TSC_OFFSET
+        attribute.addr = int(ffi.cast("uintptr_t", offset))
+        self.ioctl(name, request, attribute)
 
     # Interrupts and events
 
@@ -182,10 +225,12 @@ class X86VCPU(VCPU):
 
     def get_vcpu_events(self) -> VcpuEvents:
         """Events pending or being delivered (KVM_GET_VCPU_EVENTS)."""
+        self._settle()
         return self._get("KVM_GET_VCPU_EVENTS", lib.KVM_GET_VCPU_EVENTS, VcpuEvents())
 
     def set_vcpu_events(self, events: VcpuEvents) -> None:
         """Set them; `flags` say which optional parts are meant (KVM_SET_VCPU_EVENTS)."""
+        self._settle()
         self.ioctl("KVM_SET_VCPU_EVENTS", lib.KVM_SET_VCPU_EVENTS, events)
 
     def nmi(self) -> None:
@@ -243,6 +288,11 @@ class X86VCPU(VCPU):
         self.ioctl("KVM_KVMCLOCK_CTRL", lib.KVM_KVMCLOCK_CTRL)
 
     def _decode(self, reason: int) -> Exit:
+        if reason == _INTERNAL_ERROR:  # first: guests on PVM come here thousands of times
+            data = self._exit
+            words = tuple(ffi.unpack(data.words, data.ndata))
+            instruction: bytes = ffi.buffer(data.insn)[: data.insn_size]
+            return InternalErrorExit(data.code, words, instruction)
         page = self._vcpu.run
         match reason:
             case lib.KVM_EXIT_DEBUG:
@@ -263,6 +313,7 @@ class X86VCPU(VCPU):
         return struct
 
 
+_INTERNAL_ERROR: int = lib.KVM_EXIT_INTERNAL_ERROR
 _XSAVE_BYTES = 4096  # struct kvm_xsave without KVM_CAP_XSAVE2
 _MOST_BREAKPOINTS = 4
 _DR7_LENGTHS = {1: 0, 2: 1, 8: 2, 4: 3}  # Intel SDM vol. 3B, 18.2.4: LEN0-LEN3

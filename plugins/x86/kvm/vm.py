@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from cpufw.errors import KvmError
 from cpufw.kvm import VM
 
@@ -14,12 +17,32 @@ PIC_SLAVE: int = lib.KVM_IRQCHIP_PIC_SLAVE
 IOAPIC: int = lib.KVM_IRQCHIP_IOAPIC
 
 
+class PinRoute(NamedTuple):
+    """GSI `gsi` is a pin of PIC_MASTER, PIC_SLAVE or IOAPIC in the kernel."""
+
+    gsi: int
+    chip: int
+    pin: int
+
+
+class MsiRoute(NamedTuple):
+    """GSI `gsi` is an MSI."""
+
+    gsi: int
+    address: int
+    data: int
+
+
+GsiRoute = PinRoute | MsiRoute
+
+
 class X86VM(VM):
     """A VM made by `X86KVM.create_vm`."""
 
     vcpu_class = X86VCPU
     has_lapics = False
     """Whether local APICs are in the kernel (`create_irqchip` or `create_split_irqchip`)."""
+    _msr_exit_reasons = 0
 
     def create_vcpu(self, id: int) -> X86VCPU:
         """Create the vCPU `id`, once in the VM's life (KVM_CREATE_VCPU)."""
@@ -63,6 +86,33 @@ class X86VM(VM):
         self.enable_cap("KVM_CAP_SPLIT_IRQCHIP", ioapic_pins)
         self.has_lapics = True
 
+    def enable_x2apic_ids(self) -> None:
+        """APIC ids of 32 bits in MSIs and in `get_lapic`, and 255 is one (KVM_CAP_X2APIC_API)."""
+        quirk = lib.KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK
+        self.enable_cap("KVM_CAP_X2APIC_API", lib.KVM_X2APIC_API_USE_32BIT_IDS | quirk)
+
+    def limit_vcpu_ids(self, count: int) -> None:
+        """Promise that vCPU ids stay below `count`, before the first vCPU (KVM_CAP_MAX_VCPU_ID).
+
+        KVM then keeps smaller tables. Raises KvmError where the kernel is older than Linux 6.0.
+        """
+        self.enable_cap("KVM_CAP_MAX_VCPU_ID", count)
+
+    def set_gsi_routing(self, routes: Sequence[GsiRoute]) -> None:
+        """Where every GSI leads from now on; one may lead to several places (KVM_SET_GSI_ROUTING).
+
+        With a split irqchip it also says whose EOI comes back as an `IoapicEoiExit`.
+        """
+        count = len(routes)
+        routing = ffi.new("struct kvm_irq_routing *", {"nr": count, "entries": count})
+        for number, route in enumerate(routes):
+            entry = ffi.addressof(routing.entries, number)
+            if isinstance(route, PinRoute):
+                lib.cpufw_route_pin(entry, *route)
+            else:
+                lib.cpufw_route_msi(entry, *route)
+        self.ioctl("KVM_SET_GSI_ROUTING", lib.KVM_SET_GSI_ROUTING, routing)
+
     def get_irqchip(self, chip: int) -> bytes:
         """The state of PIC_MASTER, PIC_SLAVE or IOAPIC (KVM_GET_IRQCHIP)."""
         state = ffi.new("struct kvm_irqchip *", {"chip_id": chip})
@@ -101,7 +151,25 @@ class X86VM(VM):
 
     def send_unknown_msrs_to_user_space(self) -> None:
         """From now on MSRs that KVM does not know exit as `MsrExit` instead of #GP."""
-        self.enable_cap("KVM_CAP_X86_USER_SPACE_MSR", lib.KVM_MSR_EXIT_REASON_UNKNOWN)
+        self._send_msrs_to_user_space(lib.KVM_MSR_EXIT_REASON_UNKNOWN)
+
+    def send_msr_to_user_space(self, index: int) -> None:
+        """From now on the guest's accesses to this one MSR exit as `MsrExit`.
+
+        It takes the place of the one named before (KVM_X86_SET_MSR_FILTER).
+        """
+        self._send_msrs_to_user_space(lib.KVM_MSR_EXIT_REASON_FILTER)
+        denied = ffi.new("__u8[1]", [0])  # bit 0 belongs to `index`
+        msr_filter = ffi.new("struct kvm_msr_filter *")
+        msr_filter.flags = lib.KVM_MSR_FILTER_DEFAULT_ALLOW
+        accesses = lib.KVM_MSR_FILTER_READ | lib.KVM_MSR_FILTER_WRITE
+        entry = msr_filter.ranges[0]
+        entry.flags, entry.base, entry.nmsrs, entry.bitmap = accesses, index, 1, denied
+        self.ioctl("KVM_X86_SET_MSR_FILTER", lib.KVM_X86_SET_MSR_FILTER, msr_filter)
+
+    def _send_msrs_to_user_space(self, reason: int) -> None:
+        self._msr_exit_reasons |= reason
+        self.enable_cap("KVM_CAP_X86_USER_SPACE_MSR", self._msr_exit_reasons)
 
 
 def _copy(kind: str, state: bytes) -> object:

@@ -85,7 +85,7 @@ def run(options: Namespace) -> int:
             message = outcome.message
             if outcome.reason == "timeout":
                 message += "\n" + machine.describe()
-        if outcome.reason in ("died", "timeout"):
+        if outcome.reason in ("died", "panicked", "timeout"):
             say(message)
     return outcome.status
 

@@ -52,20 +52,16 @@ class Shell:
         before, _, self._seen = self._seen.partition(text)
         return before
 
-    def do(self, command: str, data: bytes = b"") -> bytes:
-        """The output of a command that is typed, its echo left out, and `data` behind it."""
-        mark = b"-the-end-"
-        self._line.sendall(f"{command}; echo -''the-end-\n".encode())
-        self.expect(b"the-end-\r\n")
-        pasting = threading.Thread(target=self._line.sendall, args=(data,))
-        if data:
-            time.sleep(1)  # until the command reads
-            pasting.start()
-        output = self.expect(mark)
-        if data:
-            pasting.join()
+    def do(self, command: str) -> bytes:
+        """The output of a command that is typed, its echo left out."""
+        self.type(f"{command}; echo -''the-end-\n".encode())
+        output = self.expect(b"-the-end-")
         self.expect(b"# ")
-        return output
+        return output.rpartition(b"the-end-\r\n")[2]
+
+    def type(self, data: bytes) -> None:
+        """Send it as fast as it is taken, without waiting."""
+        threading.Thread(target=self._line.sendall, args=(data,), daemon=True).start()
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +103,11 @@ def test_paste_arrives_whole(shell: Shell) -> None:
     line = b"%06d the quick brown fox jumps over the lazy dog\n"
     text = b"".join(line % number for number in range(PASTE // len(line % 0)))
     shell.do("stty -echo")
-    digest = shell.do("cat > /tmp/pasted; md5sum < /tmp/pasted", text + b"\x04")
-    assert digest.split()[0].decode() == hashlib.md5(text).hexdigest()
-    shell.do("stty echo")
+    shell.type(b"echo ready; cat > /tmp/pasted; md5sum < /tmp/pasted; stty echo\n")
+    shell.expect(b"ready\r\n")
+    shell.type(text + b"\x04")
+    assert shell.expect(b" ").decode() == hashlib.md5(text).hexdigest()
+    shell.expect(b"# ")
 
 
 def test_long_output_arrives_whole(shell: Shell) -> None:

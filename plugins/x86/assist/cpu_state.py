@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cpufw_x86.assist.faults import Fault, Unassisted, general_protection
+from cpufw_x86.assist.faults import STACK_FAULT, Fault, Unassisted, general_protection
 from cpufw_x86.assist.physical import USER, WRITE
 from cpufw_x86.kvm.native import ffi
 
@@ -33,6 +33,13 @@ CR4_FSGSBASE, CR4_PCIDE, CR4_OSXSAVE, CR4_SMAP = 1 << 16, 1 << 17, 1 << 18, 1 <<
 
 _EXPAND_DOWN = 0b100  # of a data segment's type, Intel SDM vol. 3A, table 3-1
 _CODE = 0b1000
+
+
+_LOW_HALF, _HIGH_HALF, _TOP = 1 << 47, (1 << 64) - (1 << 47), 1 << 64  # of 48-bit addresses
+
+
+def _segment_fault(segment: str) -> Fault:
+    return Fault(STACK_FAULT, 0) if segment == "ss" else general_protection()
 
 
 class Platform(Protocol):
@@ -75,6 +82,8 @@ class CpuState:
         self.g: Any = ffi.cast("unsigned long long *", regs)
         self.sregs, self.memory, self.vectors = sregs, memory, vectors
         self.words, self.platform, self.hidden = words, platform, hidden
+        self._features: dict[str, bool] = {}
+        self._translation = ffi.new("struct cpufw_translation *")
         self.bits = 64
         """16, 32 or 64: the mode of the code segment."""
         self.sregs_changed = False
@@ -98,8 +107,11 @@ class CpuState:
 
     def has(self, place: str) -> bool:
         """Whether the guest's CPUID has the feature bit, written `1.ECX:23`."""
-        word, _, bit = place.rpartition(":")
-        return bool(self.words.get(word, 0) >> int(bit) & 1)
+        known = self._features.get(place)
+        if known is None:
+            word, _, bit = place.rpartition(":")
+            known = self._features[place] = bool(self.words.get(word, 0) >> int(bit) & 1)
+        return known
 
     def set_flags(self, mask: int, value: int) -> None:
         """Set the flags of `mask` to those in `value`."""
@@ -109,44 +121,46 @@ class CpuState:
 
     def linear(self, segment: str, offset: int, length: int, write: bool) -> int:
         """The linear address of `length` bytes; raises #GP(0) or #SS(0) as the segment says."""
-        vector = general_protection() if segment != "ss" else Fault(12, 0)
-        descriptor: Segment = getattr(self.sregs, segment)
         if self.bits == 64:
-            base = descriptor.base if segment in ("fs", "gs") else 0
-            address = base + offset & 0xFFFF_FFFF_FFFF_FFFF
-            top = 56 if self.sregs.cr4 & CR4_LA57 else 47
+            address = offset
+            if segment == "gs" or segment == "fs":
+                address = getattr(self.sregs, segment).base + offset & 0xFFFF_FFFF_FFFF_FFFF
+            # Of most addresses it is clear without looking at the paging mode.
+            if address < _LOW_HALF - length or _HIGH_HALF <= address < _TOP - length:
+                return address
+            bits = 56 if self.sregs.cr4 & CR4_LA57 else 47
             for end in (address, address + length - 1):
-                if end >> top not in (0, (1 << 64 - top) - 1):
-                    raise vector
+                if end >> bits not in (0, (1 << 64 - bits) - 1):
+                    raise _segment_fault(segment)
             return address
+        descriptor: Segment = getattr(self.sregs, segment)
         if self.sregs.cr0 & CR0_PE and not self.g[RFLAGS] & VM:
-            self._check_segment(descriptor, offset, length, write, vector)
+            self._check_segment(descriptor, offset, length, write, segment)
         elif offset + length - 1 > descriptor.limit:
-            raise vector
-        return descriptor.base + offset & 0xFFFF_FFFF
+            raise _segment_fault(segment)
+        base: int = descriptor.base
+        return base + offset & 0xFFFF_FFFF
 
     @staticmethod
-    def _check_segment(
-        segment: Segment, offset: int, length: int, write: bool, fault: Fault
-    ) -> None:
+    def _check_segment(segment: Segment, offset: int, length: int, write: bool, name: str) -> None:
         code = segment.type & _CODE
         if segment.unusable or (write and (code or not segment.type & 2)):
-            raise fault
+            raise _segment_fault(name)
         if code and not write and not segment.type & 2:  # execute only
-            raise fault
+            raise _segment_fault(name)
         last = offset + length - 1
         if segment.type & _EXPAND_DOWN and not code:
             if offset <= segment.limit or last > (0xFFFF_FFFF if segment.db else 0xFFFF):
-                raise fault
+                raise _segment_fault(name)
         elif last > segment.limit:
-            raise fault
+            raise _segment_fault(name)
 
     def physical(self, linear: int, *, write: bool, system: bool = False) -> int:
         """The guest-physical address; `system` accesses (descriptors) are a supervisor's."""
         access = WRITE if write else 0
         if not system and self.cpl == 3:
             access |= USER
-        return self.memory.translate(self.sregs, self.g[RFLAGS], linear, access)
+        return self.memory.translate(self._translation, self.sregs, self.g[RFLAGS], linear, access)
 
     def read(self, linear: int, length: int, *, system: bool = False) -> bytes:
         """Memory at a linear address. Raises `Fault`, or `Unassisted` where there is no RAM."""

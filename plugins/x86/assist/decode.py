@@ -1,4 +1,4 @@
-"""Instruction bytes to what is to be done, each distinct byte string decoded once."""
+"""Instruction bytes to mnemonic and operands, by capstone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from cpufw_x86.assist.operands import (
 LONGEST = 15
 """Bytes of the longest instruction (Intel SDM vol. 2A, 2.3.11)."""
 
-_KEPT = 8192
 _LOCK = 0xF0
 _LEGACY_PREFIXES = b"\x66\xf2\xf3\xf0\x2e\x36\x3e\x26\x64\x65\x67"
 _EVEX = b"\x62"
@@ -54,12 +53,8 @@ class Instruction:
         return after_prefixes.startswith(_EVEX) and self.name != "bound"
 
 
-@lru_cache(maxsize=_KEPT)
 def decode(code: bytes, bits: int) -> Instruction | None:
-    """The first instruction of `code` in a code segment of `bits` (16, 32, 64); None: it is none.
-
-    Bytes behind the instruction do not matter, so those of one place always decode alike.
-    """
+    """The first instruction of `code` in a code segment of `bits` (16, 32, 64); None: it is none."""
     import capstone  # half a second; a guest that needs no assist does without
 
     found: Any = next(_engine(bits).disasm(code[:LONGEST], 0, 1), None)

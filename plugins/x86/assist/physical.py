@@ -61,13 +61,13 @@ class PhysicalMemory:
             self.on_write(address, len(old))
         return done
 
-    def translate(self, sregs: Sregs, rflags: int, linear: int, access: int) -> int:
+    def translate(self, found: Any, sregs: Sregs, rflags: int, linear: int, access: int) -> int:
         """The guest-physical address of a data access with the rights `access` (WRITE, USER).
 
+        `found` is a struct cpufw_translation of the caller's, to be written to.
         The page tables are walked anew each time, and accessed and dirty bits set on the way.
         Raises `Fault` (#PF) as the CPU would, `Unassisted` for tables outside RAM.
         """
-        found = ffi.new("struct cpufw_translation *")
         result = self._translate(self._ram, sregs, rflags, linear, access, found)
         if not result:
             if found.changed and self.on_write is not None:

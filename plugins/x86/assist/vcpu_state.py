@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from cpufw_x86.assist.cpu_state import RFLAGS, RIP, CpuState
-from cpufw_x86.assist.decode import LONGEST, Instruction, decode
+from cpufw_x86.assist.decode import LONGEST, Instruction
 from cpufw_x86.assist.faults import DEBUG, Fault, Unassisted
-from cpufw_x86.assist.instructions import assisted
+from cpufw_x86.assist.instructions import found_at
 from cpufw_x86.assist.table import Assisted
 from cpufw_x86.assist.vector_state import VectorState
 from cpufw_x86.cpuid import CpuidLeaf, CpuidTable
@@ -104,15 +104,12 @@ class VcpuState:
     def instruction(self, code: bytes) -> tuple[Instruction, Assisted]:
         """What is at rip; `code` is what KVM fetched of it. Raises `Unassisted`."""
         bits = self.cpu.bits
-        found = decode(code, bits) if code else None
-        if found is None:
-            found = decode(code + self._fetch(len(code)), bits)
-        if found is None:
-            raise Unassisted("the bytes are no instruction that it knows")
-        how = assisted(found)
-        if how is None:
-            raise Unassisted(f"there is nothing for {found.name}")
-        return found, how
+        found = found_at(code, bits)
+        if not found:  # KVM gave only a part of it, or nothing
+            found = found_at(code + self._fetch(len(code)), bits)
+        if isinstance(found, str):
+            raise Unassisted(found or "the bytes are no instruction that it knows")
+        return found
 
     def _fetch(self, start: int) -> bytes:
         """What follows the first `start` bytes at rip, as far as it can be read."""

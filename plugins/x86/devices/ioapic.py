@@ -68,12 +68,12 @@ class Ioapic:
         self._send, self._route = send, route
         self._lock = threading.Lock()
         self._routes: dict[int, Message] = {}
+        self.lines = 0  # as the devices hold them, which a reset of this one does not change
         self.reset()
 
     def reset(self) -> None:
-        """All pins masked; the lines are as their devices hold them."""
+        """All pins masked."""
         self.id = self.select = 0
-        self.lines = getattr(self, "lines", 0)
         self.entries = [_MASKED] * PINS
         self._update_routes()
 

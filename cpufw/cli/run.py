@@ -82,6 +82,8 @@ def run(options: Namespace) -> int:
                 machine.start()
             outcome = wait_for_end(machine, options)
             machine.stop()
+            for sentence in machine.report():
+                say(sentence)
             message = outcome.message
             if outcome.reason == "timeout":
                 message += "\n" + machine.describe()

@@ -81,6 +81,10 @@ class Board(Protocol):
         """Registers and code of each CPU of a stopped machine."""
         ...
 
+    def report(self) -> list[str]:
+        """What there is to say of the run beyond its outcome, a sentence each."""
+        ...
+
     def close(self) -> None:
         """Give back everything."""
 
@@ -145,6 +149,10 @@ class BareBoard:
     def describe(self) -> str:
         """No CPU does anything here."""
         return ""
+
+    def report(self) -> list[str]:
+        """Nothing ran."""
+        return []
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -372,6 +372,10 @@ class Machine(Object):
         """What each CPU was doing: registers and code; for a machine that is stopped."""
         return self.board.describe()
 
+    def report(self) -> list[str]:
+        """What there is to say of the run beyond its outcome, a sentence each."""
+        return self.board.report()
+
     @property
     def status(self) -> str:
         """What the guest does: `prelaunch`, `running`, `paused`, `shutdown`, `internal-error`."""

@@ -131,6 +131,19 @@ class GuestMemory(Closing):
         packed = lib.cpufw_pack_pages(memory, count, wanted, filled, ffi.from_buffer(out))
         return bytes(ffi.buffer(filled)), bytes(memoryview(out)[: packed * _PAGE])
 
+    def is_untouched(self, offset: int, count: int, page_map: int) -> bool:
+        """Whether `count` pages from `offset` on were never used, and so are zeros without a look.
+
+        `page_map` is /proc/self/pagemap, opened. False for memory of a file, which others may
+        have written to (Linux, Documentation/admin-guide/mm/pagemap.rst).
+        """
+        self._check(offset, count * _PAGE)
+        if self.fd >= 0:
+            return False
+        entries = os.pread(page_map, count * 8, (self.host_address + offset) // _PAGE * 8)
+        # Present or swapped out are the two uppermost bits of each.
+        return len(entries) == count * 8 and not any(entries[7::8])
+
     def unpack_pages(
         self, offset: int, count: int, wanted: bytes, filled: bytes, data: bytes
     ) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # What the two sides say to each other, in this order; see docs/snapshots.md.
 READY, COMPLETE, LOADED, GO, RUNNING = "ready", "complete", "loaded", "go", "running"
 REFUSED = "refused"
+ALIVE = "alive"
+"""Between the others, from a source that has nothing to send at the time."""
 
 
 def receive(channel: Channel, make: MakeMachine) -> Machine:
@@ -40,7 +42,8 @@ def _receive(channel: Channel, writer: StreamWriter, make: MakeMachine) -> Machi
         writer.record(Kind.SIGNAL, READY, b"")
         loading = Loading(machine, state_of(machine), reader.source)
         while (record := reader.next())[:2] != (Kind.SIGNAL, COMPLETE):
-            loading.take(record)
+            if record[:2] != (Kind.SIGNAL, ALIVE):
+                loading.take(record)
         loading.finish()
         writer.record(Kind.SIGNAL, LOADED, b"")
         expect(reader, GO)

@@ -55,7 +55,8 @@ def write_memory(writer: StreamWriter, board: SavableBoard) -> None:
     """All memory but pages of zeros."""
     for block in board.blocks():
         for chunk in board.pages(block):
-            writer.record(Kind.PAGES, PAGES_RECORD, pages.encode(chunk))
+            if chunk.data:
+                writer.record(Kind.PAGES, PAGES_RECORD, pages.encode(chunk))
 
 
 class Loading:

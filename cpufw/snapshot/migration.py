@@ -12,7 +12,7 @@ from cpufw.errors import MigrationInDoubtError, StateError
 from cpufw.snapshot import pages
 from cpufw.snapshot.channel import TIMEOUT, Address, Channel, connect
 from cpufw.snapshot.description import describe
-from cpufw.snapshot.incoming import COMPLETE, GO, LOADED, READY, REFUSED, RUNNING, expect
+from cpufw.snapshot.incoming import ALIVE, COMPLETE, GO, LOADED, READY, REFUSED, RUNNING, expect
 from cpufw.snapshot.machine import PAGES_RECORD, write_description, write_sections
 from cpufw.snapshot.saved import Block, state_of
 from cpufw.snapshot.stream import Kind, StreamReader, StreamWriter
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _STATE_SECONDS = 0.01
 """What the state besides memory takes, for the estimate of the downtime."""
+_ALIVE_SECONDS = 1.0
+"""How often to show that this side is there while it has nothing to send."""
 _LAST_WORDS = 1.0
 """How long to wait for why the other side hung up, in seconds."""
 
@@ -151,11 +153,17 @@ class Migration:
         bandwidth: int,
     ) -> None:
         begin, before = monotonic(), writer.bytes
+        told = begin
         try:
             for block in blocks:
                 for chunk in self._board.pages(block, wanted[block] if wanted else None):
                     self._check()
-                    writer.record(Kind.PAGES, PAGES_RECORD, pages.encode(chunk))
+                    if chunk.data or wanted:
+                        writer.record(Kind.PAGES, PAGES_RECORD, pages.encode(chunk))
+                        told = monotonic()
+                    elif monotonic() - told > _ALIVE_SECONDS:  # looking at much that is empty
+                        writer.record(Kind.SIGNAL, ALIVE, b"")
+                        told = monotonic()
                     if bandwidth:
                         due = begin + (writer.bytes - before) / bandwidth
                         sleep(max(due - monotonic(), 0))

@@ -58,7 +58,7 @@ class SavableBoard(Protocol):
         ...
 
     def pages(self, block: Block, wanted: bytes | None = None) -> Iterator[Pages]:
-        """The pages of a block: those in the bitmap `wanted`, or all that are not zeros."""
+        """The pages of a block, all or those in the bitmap `wanted`."""
         ...
 
     def load_pages(self, pages: Pages) -> None:

@@ -16,7 +16,7 @@ from cpufw.core.hotplug import Slot, SlotState
 from cpufw.core.machine import Machine
 from cpufw.core.model import Expansion
 from cpufw.errors import AcceleratorError, GuestError, HotplugError, KvmError, UsageError
-from cpufw.kvm import Exit, MemoryBackend, ShutdownExit
+from cpufw.kvm import Exit, InternalErrorExit, MemoryBackend, ShutdownExit
 from cpufw_x86.accelerator import X86KvmAccelerator
 from cpufw_x86.assist import Assist
 from cpufw_x86.chipset import Chipset
@@ -264,6 +264,7 @@ class PcBoard:
         with self.machine.hotplug.lock:
             self._reset_wanted = False
             self.chipset.reset()
+            self.assist.reset()
             for slot in self.machine.slots:
                 if slot.cpu is not None:
                     slot.cpu.reset()
@@ -357,6 +358,12 @@ class PcBoard:
         """Type at the guest's console."""
         self.chipset.serial.ports[0].type_text(data)
 
+    def report(self) -> list[str]:
+        """What there is to say of the run: instructions finished for KVM, devices that broke."""
+        counts = ", ".join(f"{name} {count}" for name, count in self.assist.report().items())
+        assists = [f"assists: {counts}"] if counts else []
+        return [*assists, *self.assist.notes(), *self.chipset.virtio.problems()]
+
     def describe(self) -> str:
         """Registers and code of each vCPU; call it after `stop`."""
         return "\n".join(
@@ -391,7 +398,9 @@ class PcBoard:
             self._crashed("paused")
             return
         said = f"vCPU {thread.slot.index} died: {reason}"
-        self.end(Outcome("died", DIED, f"{said}\n{death_text(thread.vcpu, exit, self.ram)}"))
+        why = self.assist.refusal if isinstance(exit, InternalErrorExit) else ""
+        text = f"{said}\n{death_text(thread.vcpu, exit, self.ram)}"
+        self.end(Outcome("died", DIED, f"{text}\n{why}" if why else text))
 
     def _crashed(self, status: str) -> None:
         """Ask for what `on_crash` says; a pause shows as `status`."""

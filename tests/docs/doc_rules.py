@@ -5,7 +5,7 @@ the document stands for any lines. The rules:
 
 - seconds in brackets before a machine's line (`[   0.255]`) are not compared;
 - in a block marked `kvm` three things that depend on the host are not compared: the values of the
-  demonstration guest's feature words, warnings, and the detail behind `slot N online`, which is
+  demonstration guest's feature words, warnings and counts of assists, and the detail behind `slot N online`, which is
   either the vCPU's first exit or the guest's `_OST`, whichever comes first. The machine's lines
   (those that begin with a bracket) and the guest's come from different threads: each of the two
   must be in order, how they mix is not compared;
@@ -22,7 +22,7 @@ ELLIPSIS = "…"
 _SECONDS = re.compile(r"^\[ *\d+\.\d+\]")
 _WORD = re.compile(r"^(cpu \d+: word \S+) [0-9a-f]+$")
 _ONLINE = re.compile(r"(slot \d+ online) \(.*\)$")
-_WARNING = "cpufw: warning: "
+_OF_THE_HOST = ("cpufw: warning: ", "cpufw: assists: ")
 
 
 def difference(shown: list[str], came: list[str], directives: dict[str, str]) -> str:
@@ -47,7 +47,7 @@ def comparable(line: str, directives: dict[str, str]) -> str:
 
 def _streams(lines: list[str], directives: dict[str, str]) -> tuple[list[str], ...]:
     if "kvm" in directives:
-        lines = [line for line in lines if not line.startswith(_WARNING)]
+        lines = [line for line in lines if not line.startswith(_OF_THE_HOST)]
     lines = [comparable(line, directives) for line in lines]
     if "kvm" not in directives:
         return (lines,)

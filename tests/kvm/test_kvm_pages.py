@@ -8,7 +8,7 @@ import pytest
 from kvm_guests import real_mode_guest
 
 from cpufw.errors import KvmError
-from cpufw.kvm import GuestMemory
+from cpufw.kvm import GuestMemory, MemoryBackend
 
 PAGE = 4096
 
@@ -36,6 +36,20 @@ def test_pages_of_zeros_are_left_out() -> None:
         ]
         assert copy.read(3 * PAGE, PAGE) == first
         assert copy.read(12 * PAGE, PAGE) == last
+
+
+def test_what_was_never_used_is_known_without_a_look() -> None:
+    number = os.open("/proc/self/pagemap", os.O_RDONLY)
+    try:
+        with GuestMemory(1024 * PAGE) as memory:
+            assert memory.is_untouched(0, 512, number)
+            memory.write(700 * PAGE, b"x")
+            assert memory.is_untouched(0, 512, number)
+            assert not memory.is_untouched(512 * PAGE, 512, number)
+        with GuestMemory(16 * PAGE, MemoryBackend(memfd=True)) as memory:
+            assert not memory.is_untouched(0, 16, number)
+    finally:
+        os.close(number)
 
 
 def test_what_does_not_fit_is_refused() -> None:

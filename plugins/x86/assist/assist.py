@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cpufw.errors import UsageError
 from cpufw_x86.assist.backend import is_pvm
 from cpufw_x86.assist.cpu_state import CR4_LA57
-from cpufw_x86.assist.faults import Fault, Unassisted
+from cpufw_x86.assist.faults import Fault, Unassisted, invalid_opcode
 from cpufw_x86.assist.hidden_state import HiddenState
 from cpufw_x86.assist.physical import PhysicalMemory
 from cpufw_x86.assist.syscall import DOOR_PAGE, LSTAR, SyscallTrampoline
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cpufw_x86.memory import GuestRam
 
 MODES = ("auto", "on", "off")
+_RING_3 = 3
 
 
 class Assist:
@@ -72,6 +73,10 @@ class Assist:
             instruction, assisted = state.instruction(exit.instruction)
             execute(cpu, instruction, assisted)
         except Unassisted as refusal:
+            if cpu.cpl == _RING_3:  # a program must not end its machine: KVM too would say #UD
+                state.raise_fault(invalid_opcode())
+                state.counts["faults"] += 1
+                return True
             self.refusal = f"cpufw cannot finish it either: {refusal}"
             return False
         except Fault as fault:

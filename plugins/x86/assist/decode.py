@@ -54,7 +54,7 @@ class Instruction:
 
 
 def decode(code: bytes, bits: int) -> Instruction | None:
-    """The first instruction of `code` in a code segment of `bits` (16, 32, 64); None: it is none."""
+    """The first instruction of `code` in a code segment of `bits` (16, 32, 64), None if none is."""
     import capstone  # half a second; a guest that needs no assist does without
 
     found: Any = next(_engine(bits).disasm(code[:LONGEST], 0, 1), None)

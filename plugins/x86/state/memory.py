@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from cpufw.errors import StateError
@@ -38,17 +39,23 @@ class SavedMemory:
     def pages(self, block: Block, wanted: bytes | None = None) -> Iterator[Pages]:
         """See SavableBoard."""
         memory = self._memory(block)
-        for start in range(0, block.size, _CHUNK):
-            count = min(_CHUNK, block.size - start) // PAGE
-            if wanted is None:
-                sent = all_pages(count)
-            else:
-                sent = wanted[start // PAGE // 8 : start // PAGE // 8 + (count + 7) // 8]
-                if not any(sent):
-                    continue
-            filled, data = memory.pack_pages(start, count, sent)
-            if wanted is not None or data:
+        page_map = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            for start in range(0, block.size, _CHUNK):
+                count = min(_CHUNK, block.size - start) // PAGE
+                if wanted is None:
+                    sent = all_pages(count)
+                else:
+                    sent = wanted[start // PAGE // 8 : start // PAGE // 8 + (count + 7) // 8]
+                    if not any(sent):
+                        continue
+                if memory.is_untouched(start, count, page_map):
+                    filled, data = bytes(len(sent)), b""
+                else:
+                    filled, data = memory.pack_pages(start, count, sent)
                 yield Pages(block.address + start, count, sent, filled, data)
+        finally:
+            os.close(page_map)
 
     def load_pages(self, pages: Pages) -> None:
         """See SavableBoard."""

@@ -351,6 +351,27 @@ def test_what_nobody_can_finish_is_said(tmp_path: Path) -> None:
         assert made.assist.report() == {}
 
 
+def test_what_nobody_can_finish_in_ring_3_is_the_programs_fault(tmp_path: Path) -> None:
+    program = f"""
+        mov qword ptr [0x13000 + 0x42 * 8], 0x40000007  # no memory is there: KVM has to emulate
+        lea rsi, [rip + user]
+        mov edi, {USER_PAGE:#x}
+        mov ecx, 64
+        rep movsb
+        push 0x1b
+        push 0
+        push 0x2
+        push 0x23
+        push {USER_PAGE:#x}
+        iretq
+    user:
+        vaddps zmm0, zmm1, [0x42000]
+        hlt
+    """
+    trap, _ = _trap(program, tmp_path)
+    assert (trap.vector, trap.rip, trap.cs) == (UD, USER_PAGE, 0x23)
+
+
 @pytest.mark.parametrize(
     ("mode", "active"),
     [("off", False), ("on", True), ("auto", not host_has_hardware_virtualization())],

@@ -56,14 +56,19 @@ CHECK(clock_advances_with_the_acpi_timer)
     SKIP_UNLESS(features() & 1 << 3, "the CPU has no kvmclock");
     wrmsr(SYSTEM_TIME, (uint64_t)&info[0] | 1);
     EXPECT(info[0].version && !(info[0].version & 1), "version %u", (uint64_t)info[0].version);
-    uint64_t begin = nanoseconds_of(&info[0]);
-    uint32_t from = inl(PM_TIMER), ticks;
-    do
-        ticks = (inl(PM_TIMER) - from) & 0xffffff;
-    while (ticks < 3579545 / 50);
-    uint64_t passed = nanoseconds_of(&info[0]) - begin, expected = ticks * 1000000000ull / 3579545;
-    EXPECT(passed > expected - expected / 20 && passed < expected + expected / 20,
-           "%u ns in %u ns of the ACPI timer", passed, expected);
+    uint64_t passed, expected;
+    for (int i = 0; i < 3; i++) { /* a host that takes its time between two reads */
+        uint64_t begin = nanoseconds_of(&info[0]);
+        uint32_t from = inl(PM_TIMER), ticks;
+        do
+            ticks = (inl(PM_TIMER) - from) & 0xffffff;
+        while (ticks < 3579545 / 20);
+        passed = nanoseconds_of(&info[0]) - begin;
+        expected = ticks * 1000000000ull / 3579545;
+        if (passed > expected - expected / 20 && passed < expected + expected / 20)
+            return;
+    }
+    fail("%u ns in %u ns of the ACPI timer", passed, expected);
 }
 
 CHECK(clock_is_stable_where_it_says_so)

@@ -5,10 +5,10 @@ the document stands for any lines. The rules:
 
 - seconds in brackets before a machine's line (`[   0.255]`) are not compared;
 - in a block marked `kvm` three things that depend on the host are not compared: the values of the
-  demonstration guest's feature words, warnings and counts of assists, and the detail behind `slot N online`, which is
-  either the vCPU's first exit or the guest's `_OST`, whichever comes first. The machine's lines
-  (those that begin with a bracket) and the guest's come from different threads: each of the two
-  must be in order, how they mix is not compared;
+  demonstration guest's feature words, warnings and counts of assists, and the detail behind
+  `slot N online`, which is either the vCPU's first exit or the guest's `_OST`, whichever comes
+  first. The machine's lines (those that begin with a bracket) and the guest's come from different
+  threads: each of the two must be in order, how they mix is not compared;
 - in a block marked `host-specific` only the first word of each line is compared.
 """
 

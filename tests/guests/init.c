@@ -1,7 +1,7 @@
 /* The first process of the Linux guest: a shell of a few words, without a C library.
  *
  * It says "ready" and then takes a line at a time from the console; each ends in a line "ok" or
- * "error NUMBER". While it waits, it brings CPUs online that are there and offline, and says so.
+ * "error NUMBER". While it waits, it brings new CPUs online, and says so.
  * Its arguments are obeyed first, with colons for blanks: `-- cat:/proc/version poweroff`.
  * It uses general registers only: what the kernel saves of the others is another test's matter. */
 
@@ -91,8 +91,10 @@ static void rest(word milliseconds)
     call(NANOSLEEP, (word)time, 0, 0, 0);
 }
 
+/* Only a CPU that was not there the last time: one that is on its way out is offline, too. */
 static void bring_online(void)
 {
+    static char seen[MOST_CPUS];
     char path[] = "/sys/devices/system/cpu/cpu00/online", state[2];
     for (int cpu = 1; cpu < MOST_CPUS; cpu++) {
         char *digits = path + 27;
@@ -103,16 +105,19 @@ static void bring_online(void)
         for (const char *rest = "/online"; (digits[at] = *rest); rest++)
             at++;
         word file = call(OPEN, (word)path, 0, 0, 0);
-        if (file < 0)
+        if (file < 0) {
+            seen[cpu] = 0;
             continue;
+        }
         word got = call(READ, file, (word)state, 1, 0);
         call(CLOSE, file, 0, 0, 0);
-        if (got == 1 && state[0] == '0') {
+        if (!seen[cpu] && got == 1 && state[0] == '0') {
             word result = put(path, "1");
             say(result ? "cannot online cpu " : "onlined cpu ");
             say_number(cpu);
             say("\n");
         }
+        seen[cpu] = 1;
     }
 }
 

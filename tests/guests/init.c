@@ -10,7 +10,7 @@ typedef long word;
 enum { READ = 0, WRITE = 1, OPEN = 2, CLOSE = 3, POLL = 7, NANOSLEEP = 35, GETPID = 39, FORK = 57,
        EXIT = 60, WAIT4 = 61, MKDIR = 83, GETTIMEOFDAY = 96, MOUNT = 165, REBOOT = 169,
        SCHED_SETAFFINITY = 203, GETCPU = 309 };
-enum { O_RDWR = 2, POLLIN = 1, POLL_MS = 100, MOST_CPUS = 64 };
+enum { UNKNOWN = -38, O_RDWR = 2, POLLIN = 1, POLL_MS = 100, MOST_CPUS = 64 };
 enum { POWER_OFF = 0x4321fedc, RESTART = 0x1234567, MAGIC1 = (int)0xfee1dead, MAGIC2 = 672274793 };
 
 static word call(word number, word a, word b, word c, word d)
@@ -170,7 +170,7 @@ static word obey(char **words, int many)
         return call(REBOOT, MAGIC1, MAGIC2, POWER_OFF, 0);
     if (same(words[0], "reboot"))
         return call(REBOOT, MAGIC1, MAGIC2, RESTART, 0);
-    return -38;
+    return UNKNOWN;
 }
 
 static int read_line(char *line, int room)
@@ -191,7 +191,7 @@ static int read_line(char *line, int room)
     return at;
 }
 
-static void obey_line(char *line, char blank)
+static void obey_line(char *line, char blank, int is_argument)
 {
     char *words[3];
     int many = 0;
@@ -204,6 +204,8 @@ static void obey_line(char *line, char blank)
             at++;
     }
     word result = many ? obey(words, many) : 0;
+    if (result == UNKNOWN && is_argument)
+        return; /* a parameter that the kernel did not know either */
     if (result < 0) {
         say("error ");
         say_number(-result);
@@ -225,10 +227,10 @@ __attribute__((noreturn, used)) void start(word *stack)
     call(MOUNT, (word)"devtmpfs", (word)"/dev", (word)"devtmpfs", 0);
     say("ready\n");
     for (word i = 1; i < stack[0]; i++)
-        obey_line((char *)stack[1 + i], ':');
+        obey_line((char *)stack[1 + i], ':', 1);
     for (;;)
         if (read_line(line, sizeof line))
-            obey_line(line, ' ');
+            obey_line(line, ' ', 0);
 }
 
 __asm__(".globl _start\n_start: mov %rsp, %rdi\n and $-16, %rsp\n call start\n");

@@ -116,7 +116,7 @@ class LinuxGuest:
     def unplug(self, slot: Slot) -> HotplugEventKind:
         """`device_del`, and the guest's answer to it."""
         since = self.machine.log.seq
-        self.machine.device_del(f"cpu{slot.index}")
+        self.machine.request_unplug(slot)  # as device_del, also for CPUs that were there at boot
         answers = (HotplugEventKind.UNPLUGGED, HotplugEventKind.UNPLUG_REFUSED)
         deadline = monotonic() + PATIENCE
         while monotonic() < deadline:
@@ -125,7 +125,7 @@ class LinuxGuest:
                 if event.kind in answers and event.slot == slot.index:
                     return event.kind
             self.machine.wait(0.01)
-        raise AssertionError(f"no answer to device_del; the console:\n{self.text}")
+        raise AssertionError(f"no answer to the request; the console:\n{self.text}")
 
     def __enter__(self) -> LinuxGuest:
         return self

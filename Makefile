@@ -13,6 +13,7 @@ help:
 	@echo 'make guests    build the guests nobody here wrote, which more tests need: Linux and others'
 	@echo 'make test-all  run the tests, and the KVM tests on an ordinary host too'
 	@echo 'make test-svm  run the KVM tests on an ordinary AMD-V host under QEMU TCG'
+	@echo 'make test-svm-quick  run some of them'
 	@echo 'make bench     measure against QEMU and plain C'
 	@echo 'make lint      ruff, mypy, import-linter'
 
@@ -53,5 +54,5 @@ clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 include tests/svm/svm.mk
-test-svm svm-shell: $(VENV)/.installed
+test-svm test-svm-quick svm-shell: $(VENV)/.installed
 -include benchmarks/bench.mk

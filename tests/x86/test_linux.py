@@ -41,6 +41,10 @@ def cpuinfo(guest: LinuxGuest) -> list[dict[str, str]]:
     ]
 
 
+def test_command_line_is_the_one_given(guest: LinuxGuest) -> None:
+    assert guest.read("/proc/cmdline") == COMMAND_LINE
+
+
 def test_cpuinfo_shows_the_model(guest: LinuxGuest) -> None:
     cpus = cpuinfo(guest)
     assert len(cpus) == 2
@@ -168,7 +172,3 @@ def test_bzimage_boots_too(framework: Framework) -> None:
         assert "6.1" in linux.read("/proc/sys/kernel/osrelease")
         linux.send("poweroff")
         assert linux.machine.wait(60).reason == "power-off"
-
-
-def test_command_line_is_the_one_given(guest: LinuxGuest) -> None:
-    assert guest.read("/proc/cmdline") == COMMAND_LINE

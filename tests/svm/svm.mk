@@ -2,11 +2,9 @@
 # ARGS go to pytest: make test-svm ARGS="-k cpuid"
 PYTHON ?= .venv/bin/python
 
-# All of them take half an hour there. These are what a change is most likely to break: each is on
-# another part of the way from a model to a guest's operating system.
-SVM_QUICK := tests/kvm tests/x86/test_guest_run.py tests/x86/test_guest_death.py \
-	tests/x86/test_guest_demo.py tests/x86/test_guest_hotplug.py tests/x86/test_linux.py \
-	tests/x86/test_real_guests.py tests/x86/test_run_control.py tests/x86/test_snapshot.py
+# All of them take half an hour there. These few go the whole way, from a model to Linux and back.
+SVM_QUICK := tests/kvm/test_kvm_x86_state.py tests/x86/test_guest_demo.py tests/x86/test_linux.py \
+	tests/x86/test_real_guests.py
 
 .PHONY: test-svm test-svm-quick svm-shell
 test-svm:

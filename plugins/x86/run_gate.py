@@ -31,11 +31,6 @@ class RunGate:
         self._inside: set[VcpuThread] = set()
         self._one = threading.RLock()
 
-    @property
-    def closed(self) -> bool:
-        """Whether nobody may enter."""
-        return self._closed > 0
-
     def enter(self, thread: VcpuThread) -> bool:
         """Wait until `thread` may run the guest; False: it shall end instead."""
         with self._changed:

@@ -1,27 +1,17 @@
 """tools/qemu_models.py, as a maintainer runs it."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from maintainer_tool import run_tool
 
-from .definitions import CPUDEFS, ROOT, load, versions_of
-
-REFERENCE = ROOT / "tests" / "data" / "qemu10"
+from .definitions import CPUDEFS, load, versions_of
 
 
 def run(cpudefs: Path, *options: str) -> tuple[int, list[str]]:
     """Exit status and lines of the tool."""
-    done = subprocess.run(
-        [sys.executable, ROOT / "tools" / "qemu_models.py", REFERENCE, cpudefs, *options],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stderr == "", done.stderr
-    return done.returncode, done.stdout.splitlines()
+    return run_tool("qemu_models.py", cpudefs, *options)
 
 
 @pytest.fixture

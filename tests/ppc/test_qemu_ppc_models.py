@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from ppc_reference import DATA
+from maintainer_tool import run_tool
 
 ROOT = Path(__file__).parents[2]
 CPUDEFS = ROOT / "cpudefs"
@@ -16,14 +14,7 @@ CPUDEFS = ROOT / "cpudefs"
 
 def run(cpudefs: Path, *options: str) -> tuple[int, list[str]]:
     """Exit status and lines of the tool."""
-    done = subprocess.run(
-        [sys.executable, ROOT / "tools" / "qemu_ppc_models.py", DATA, cpudefs, *options],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stderr == "", done.stderr
-    return done.returncode, done.stdout.splitlines()
+    return run_tool("qemu_ppc_models.py", cpudefs, *options)
 
 
 @pytest.fixture

@@ -1,11 +1,10 @@
 """tools/qemu_s390x_models.py, as a maintainer runs it."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from maintainer_tool import run_tool
 
 from cpufw.definitions.compile import compile_folder
 
@@ -15,15 +14,7 @@ CPUDEFS = ROOT / "cpudefs"
 
 def run(cpudefs: Path, *options: str) -> tuple[int, list[str]]:
     """Exit status and lines of the tool."""
-    tool, reference = ROOT / "tools" / "qemu_s390x_models.py", ROOT / "tests" / "data" / "qemu10"
-    done = subprocess.run(
-        [sys.executable, tool, reference, cpudefs, *options],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stderr == "", done.stderr
-    return done.returncode, done.stdout.splitlines()
+    return run_tool("qemu_s390x_models.py", cpudefs, *options)
 
 
 @pytest.fixture

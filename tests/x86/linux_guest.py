@@ -86,7 +86,7 @@ class LinuxGuest:
         """What /init says to a command, without its last line; fails unless that is `ok`."""
         mark = len(self.text)
         self.send(command)
-        end = self.expect(r"^(ok|error \d+)$", mark)
+        end = self.expect(r"^(ok|error \d+)\n", mark)
         assert end[1] == "ok", f"{command}: {end[1]}\n{self.text[mark:]}"
         said = self.text[mark : end.start()]
         return "\n".join(

@@ -20,7 +20,7 @@ class SerialGuest(LinuxGuest):
         """What a shell on the console prints for `command`."""
         mark = len(self.text)
         self.send(f"{command}; echo do''ne")
-        end = self.expect(r"^done$", mark)
+        end = self.expect(r"^done\n", mark)  # the whole line, or its end comes before the next echo
         first, _, rest = self.text[mark : end.start()].partition("\n")
         assert command.split()[0] in first
         return rest.strip()

@@ -44,6 +44,14 @@ class Board(Protocol):
     def cpu_unplugged(self, slot: Slot) -> None:
         """The guest gave up the CPU of `slot`: stop it."""
 
+    def thread_id(self, slot: Slot) -> int:
+        """The host's number of the thread that runs the CPU of `slot`; 0 if none does."""
+        ...
+
+    def ospm_status(self) -> list[tuple[Slot, int, int]]:
+        """Source event and status of the guest's last ACPI _OST, for each slot; none without."""
+        ...
+
     def start(self) -> None:
         """Let the guest run."""
 
@@ -112,6 +120,14 @@ class BareBoard:
 
     def cpu_unplugged(self, slot: Slot) -> None:
         """Nothing runs."""
+
+    def thread_id(self, slot: Slot) -> int:  # noqa: ARG002 - the protocol's name
+        """Nothing runs."""
+        return 0
+
+    def ospm_status(self) -> list[tuple[Slot, int, int]]:
+        """There is no guest."""
+        return []
 
     def start(self) -> None:
         """Raise `ModelError`: there is nothing to run."""

@@ -64,6 +64,8 @@ class Machine(Object):
         self.log = EventLog()
         self.hotplug = Hotplug(self.log, list(vetoes))
         self.hotplug.listeners.extend(listeners)
+        self.observers: list[Callable[[str, Mapping[str, Any]], None]] = []
+        """Called with name and data of each event of the run, in QMP's words; see `notify`."""
         arch_id = cpu_class.architecture.arch_id
         self.slots = tuple(
             Slot(index, slot_id, arch_id(topology, slot_id))
@@ -355,6 +357,17 @@ class Machine(Object):
         """Call `listener` with every event from now on; the returned function ends that."""
         self.hotplug.listeners.append(listener)
         return lambda: self.hotplug.listeners.remove(listener)
+
+    def notify(self, event: str, **data: Any) -> None:
+        """Tell the observers: `notify("RESET", guest=True, reason="guest-reset")`.
+
+        `STOP`, `RESUME`, `RESET`, `POWERDOWN`, `SHUTDOWN`, `GUEST_PANICKED`, `ACPI_DEVICE_OST`.
+        """
+        for observer in tuple(self.observers):
+            try:
+                observer(event, data)
+            except Exception as error:  # an observer must not stop the machine half way
+                self.hotplug.listener_errors.append(error)
 
     def start(self) -> None:
         """Let the guest run."""

@@ -45,6 +45,15 @@ DIED, TIMED_OUT = 3, 124  # exit statuses; 124 as of timeout(1)
 _POWER_OFF = Outcome("power-off", 0, "the guest powered off")
 _RESET = Outcome("reset", 0, "the guest reset the machine")
 
+# QMP's type ShutdownCause.
+_GUEST_RESET = "guest-reset"
+_SHUTDOWN_REASONS = {
+    "power-off": "guest-shutdown",
+    "exit": "guest-shutdown",
+    "reset": _GUEST_RESET,
+    "panicked": "guest-panic",
+}
+
 
 class PcBoard:
     """The board of the machine type `pc`; its options are `PcOptions`.
@@ -58,7 +67,9 @@ class PcBoard:
             raise AcceleratorError("machine type pc needs the accelerator kvm")
         self.options = PcOptions.of(options)
         self.machine, self.gate = machine, RunGate()
+        self.gate.shut()  # until `start`; the threads are there before, to be seen and pinned
         self._threads: dict[int, VcpuThread] = {}
+        self._osts: dict[int, tuple[int, int]] = {}
         self._affinity: dict[int, frozenset[int]] = {}
         self._changed = threading.Condition()
         self._outcome: Outcome | None = None
@@ -99,9 +110,8 @@ class PcBoard:
     # --- the CPUs ------------------------------------------------------------------------
 
     def cpu_plugged(self, slot: Slot, hotplugged: bool) -> None:
-        """Start the vCPU's thread if the guest runs, and tell the guest of a hot-plugged one."""
-        if self._started:
-            self._start_vcpu(slot)
+        """Start the vCPU's thread, and tell a guest that runs of a hot-plugged one."""
+        self._start_vcpu(slot)
         if hotplugged and self._started:
             self.chipset.hotplug.request_insert(slot.index)
         else:
@@ -126,9 +136,20 @@ class PcBoard:
             thread.request_stop()
             thread.join()
 
+    def thread_id(self, slot: Slot) -> int:
+        """The kernel's number of the vCPU's thread; 0 for a slot without one."""
+        thread = self._threads.get(slot.index)
+        return thread.thread_id if thread is not None else 0
+
+    def ospm_status(self) -> list[tuple[Slot, int, int]]:
+        """Source event and status of the guest's last _OST; 0 and 0 before it said anything."""
+        return [(slot, *self._osts.get(slot.index, (0, 0))) for slot in self.machine.slots]
+
     def on_ost(self, index: int, event: int, status: int) -> None:
         """The guest says how far it is with the CPU of a slot (ACPI 6.5, 6.3.5)."""
         slot = self.machine.slots[index]
+        self._osts[index] = event, status
+        self.machine.notify("ACPI_DEVICE_OST", slot=slot, source=event, status=status)
         detail = f"_OST event {event:#x}, status {status:#x}"
         if event in (_OST_EJECT_REQUEST, _OST_EJECTION_PROCESSING):
             if status != _OST_SUCCESS and status not in _OST_EJECT_IN_PROGRESS:
@@ -199,9 +220,8 @@ class PcBoard:
             self._enter()
             self.chipset.start()
             self._started = True
-            for slot in self.machine.slots:
-                if slot.cpu is not None:
-                    self._start_vcpu(slot)
+        self.gate.open()
+        self.machine.notify("RESUME")
 
     def _enter(self) -> None:
         if self.state.is_loaded:
@@ -232,6 +252,7 @@ class PcBoard:
                 self._paused = status
                 self.gate.shut()
                 self.chipset.virtio.pause()
+                self.machine.notify("STOP")
 
     def resume(self) -> None:
         """Let the vCPUs go on, and tell the guest's watchdogs that it was paused."""
@@ -244,13 +265,14 @@ class PcBoard:
                 self._paused = ""
                 self.chipset.virtio.resume()
                 self.gate.open()
+                self.machine.notify("RESUME")
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """In this block no vCPU runs and all accesses are finished: state can be read and set."""
         with self.gate.held():
             if self._reset_wanted and self._outcome is None:
-                self._reset()  # what the guest asked for is not lost in between
+                self._reset(_GUEST_RESET)  # what the guest asked for is not lost in between
             yield
 
     def reset(self) -> None:
@@ -258,9 +280,9 @@ class PcBoard:
         if self._outcome is not None or not self._started:
             raise GuestError("the guest does not run: it cannot be reset")
         with self.gate.held():
-            self._reset()
+            self._reset("host-qmp-system-reset")
 
-    def _reset(self) -> None:
+    def _reset(self, reason: str) -> None:
         with self.machine.hotplug.lock:
             self._reset_wanted = False
             self.chipset.reset()
@@ -270,6 +292,7 @@ class PcBoard:
                     slot.cpu.reset()
             self.guest.place()
             self._enter()
+        self.machine.notify("RESET", guest=reason == _GUEST_RESET, reason=reason)
 
     def on_reset_request(self) -> None:
         """The guest asks for a reset, on the thread of one of its vCPUs."""
@@ -287,7 +310,7 @@ class PcBoard:
         if self._reset_wanted and self._outcome is None:
             with self.gate.held():
                 if self._reset_wanted:  # no other vCPU's thread was quicker
-                    self._reset()
+                    self._reset(_GUEST_RESET)
 
     def nmi(self) -> None:
         """Give every CPU a non-maskable interrupt."""
@@ -329,6 +352,7 @@ class PcBoard:
 
     def powerdown(self) -> None:
         """Ask the guest to power off, as a person at the case would."""
+        self.machine.notify("POWERDOWN")
         self.chipset.pm.press_power_button()
 
     def on_power_off(self) -> None:
@@ -392,6 +416,11 @@ class PcBoard:
             self._outcome = outcome
             self._changed.notify_all()
         self.gate.shut()
+        if outcome.reason in _SHUTDOWN_REASONS:
+            reason = _SHUTDOWN_REASONS[outcome.reason]
+            self.machine.notify("SHUTDOWN", guest=True, reason=reason)
+        elif outcome.reason == "died":
+            self.machine.notify("STOP")
 
     def _on_death(self, thread: VcpuThread, reason: str, exit: Exit | None) -> None:
         if isinstance(exit, ShutdownExit) and self.options.on_crash != "report":
@@ -413,6 +442,8 @@ class PcBoard:
 
     def on_panic(self) -> None:
         """The guest says that it panicked."""
+        action = {"report": "poweroff", "reset": "run", "pause": "pause"}[self.options.on_crash]
+        self.machine.notify("GUEST_PANICKED", action=action)
         if self.options.on_crash == "report":
             self.end(Outcome("panicked", DIED, "the guest panicked"))
         else:

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from time import sleep
 from typing import TYPE_CHECKING
 
 from cpufw.errors import AcceleratorError
@@ -106,6 +107,13 @@ class VcpuThread:
         if self._ident not in (None, _thread.get_ident()):
             with self._running:
                 pass
+
+    @property
+    def thread_id(self) -> int:
+        """The kernel's number of the thread; 0 once it has ended."""
+        while self.native_id is None and self._running.locked():
+            sleep(0)  # it was started a moment ago
+        return self.native_id or 0
 
     def pin(self, host_cpus: frozenset[int]) -> None:
         """Let the thread run on these CPUs of the host only. Raises OSError."""

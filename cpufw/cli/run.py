@@ -16,6 +16,7 @@ from cpufw.cli.guest_options import (
     board_options,
     host_options,
 )
+from cpufw.cli.monitor import add_monitor_options, monitored
 from cpufw.cli.output import say, warn
 from cpufw.cli.serial import (
     add_serial_option,
@@ -55,6 +56,7 @@ def configure(parser: ArgumentParser) -> None:
     add_guest_options(parser)
     add_machine_options(parser)
     add_serial_option(parser)
+    add_monitor_options(parser)
     add_arrival_options(parser)
 
 
@@ -78,9 +80,10 @@ def run(options: Namespace) -> int:
             for sentence in dict.fromkeys(s for cpu in machine.cpus() for s in cpu.warnings):
                 warn(sentence)
             say_places(chardevs, console)
-            if machine.status == "prelaunch":
-                machine.start()
-            outcome = wait_for_end(machine, options)
+            with monitored(framework, machine, options):
+                if machine.status == "prelaunch" and not options.paused:
+                    machine.start()
+                outcome = wait_for_end(machine, options)
             machine.stop()
             for sentence in machine.report():
                 say(sentence)

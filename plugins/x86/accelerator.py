@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from cpufw.core.features import FeatureSet, FeatureTable
-from cpufw.errors import KvmError
+from cpufw.errors import KvmError, ModelError
 from cpufw_x86.cpuid import CpuidLeaf, CpuidTable
 from cpufw_x86.feature_msrs import feature_words_of
-from cpufw_x86.kvm import X86KVM
+from cpufw_x86.kvm import X86KVM, CpuidEntry
 from cpufw_x86.words import feature_words
 
 # What a PC needs of KVM (Linux Documentation/virt/kvm/api.rst).
@@ -62,10 +62,7 @@ class X86KvmAccelerator:
     @cached_property
     def cpuid(self) -> CpuidTable:
         """The CPUID that KVM supports for guests (KVM_GET_SUPPORTED_CPUID)."""
-        return CpuidTable(
-            CpuidLeaf(e.function, e.index, e.eax, e.ebx, e.ecx, e.edx)
-            for e in self.kvm.get_supported_cpuid()
-        )
+        return CpuidTable(map(_leaf, self.kvm.get_supported_cpuid()))
 
     @cached_property
     def hardware_virtualization(self) -> bool:
@@ -94,6 +91,19 @@ class X86KvmAccelerator:
                 found -= table.set(_NEED_HYPERCALLS)
             self._supported[id(table)] = found
         return found
+
+    @cached_property
+    def hyperv(self) -> CpuidTable | None:
+        """Hyper-V's CPUID leaves with all that KVM can offer of it; None where it has none."""
+        needed = ("KVM_CAP_HYPERV", "KVM_CAP_HYPERV_CPUID")
+        if not all(map(self.kvm.check_extension, needed)):
+            return None
+        return CpuidTable(map(_leaf, self.kvm.get_supported_hv_cpuid()))
+
+    def require(self, setting: str, capability: str) -> None:
+        """Raise `ModelError` if KVM lacks the capability that `setting` needs."""
+        if not self.kvm.check_extension(capability):
+            raise ModelError(f"{setting}: this host's KVM has no {capability}")
 
     @cached_property
     def feature_msrs(self) -> Mapping[int, int]:
@@ -136,6 +146,10 @@ class X86KvmAccelerator:
     def close(self) -> None:
         """Close /dev/kvm."""
         self.kvm.close()
+
+
+def _leaf(entry: CpuidEntry) -> CpuidLeaf:
+    return CpuidLeaf(entry.function, entry.index, entry.eax, entry.ebx, entry.ecx, entry.edx)
 
 
 def identity_of_table(table: CpuidTable) -> dict[str, Any]:

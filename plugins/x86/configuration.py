@@ -60,6 +60,7 @@ def identity_of(
 ) -> CpuIdentity:
     """The identity that `expansion` has in `topology` when its guest is shown `features`."""
     from cpufw_x86.caches import Cache
+    from cpufw_x86.hyperv import hyperv_of
     from cpufw_x86.identity import VENDOR_LENGTH, CpuIdentity
     from cpufw_x86.words import feature_words
 
@@ -95,6 +96,7 @@ def identity_of(
         pmu=values.get("pmu", False),
         counters=_counters(values, accelerator),
         tsc_khz=_told_tsc_khz(values, features, accelerator),
+        hyperv=hyperv_of(values, accelerator),
     )
 
 

@@ -17,6 +17,10 @@ REGISTER_NAMES = ("EAX", "EBX", "ECX", "EDX")
 
 BASIC_BASE = 0x0
 HYPERVISOR_BASE = 0x40000000
+KVM_BASE_BESIDE_HYPERV = 0x40000100
+"""Where KVM's leaves are when Hyper-V's are at the range's beginning."""
+HYPERV_INTERFACE = int.from_bytes(b"Hv#1", "little")
+"""Leaf 0x40000001's EAX where the leaves from 0x40000000 on are Hyper-V's (TLFS 2.4.2)."""
 EXTENDED_BASE = 0x80000000
 CENTAUR_BASE = 0xC0000000
 
@@ -149,7 +153,11 @@ class CpuidTable(Mapping[tuple[int, int], CpuidLeaf]):
     def words(self) -> dict[str, int]:
         """The feature words that are not zero: `{"1.EDX": 0x78bfbff, "7.0.EBX": …}`."""
         words = {}
+        interface = self._leaves.get((HYPERVISOR_BASE + 1, 0))
+        moved = interface is not None and interface.eax == HYPERV_INTERFACE
         for name, function, index, register in _WORD_PLACES:
+            if moved and function == HYPERVISOR_BASE + 1:
+                function = KVM_BASE_BESIDE_HYPERV + 1
             leaf = self._leaves.get((function, index))
             if leaf:
                 value = leaf.registers[register] & _FEATURE_MASKS.get(name, 0xFFFFFFFF)
@@ -170,7 +178,10 @@ class CpuidTable(Mapping[tuple[int, int], CpuidLeaf]):
     def _absent_leaves(self) -> Iterator[CpuidLeaf]:
         """A leaf of zeros for each function in range that has none."""
         present = {function for function, _ in self._leaves}
-        for base in (BASIC_BASE, HYPERVISOR_BASE, EXTENDED_BASE, CENTAUR_BASE):
+        for base in (
+            *(BASIC_BASE, HYPERVISOR_BASE, KVM_BASE_BESIDE_HYPERV),
+            *(EXTENDED_BASE, CENTAUR_BASE),
+        ):
             limit = self.limit(base) or 0
             # A dump may claim any limit; no range of a real CPU has more functions than this.
             for function in range(base, min(limit, base + 0xFF) + 1):
@@ -209,4 +220,6 @@ class CpuidTable(Mapping[tuple[int, int], CpuidLeaf]):
 
 def _range_base(function: int) -> int:
     """The head of the range that holds `function`; its EAX is the range's limit."""
+    if function >> 28 == HYPERVISOR_BASE >> 28:  # each hypervisor's leaves are a range
+        return function & 0xFFFFFF00
     return function & 0xC0000000

@@ -17,7 +17,7 @@ from cpufw_x86.caches import (
     extended_l3_register,
     extended_registers,
 )
-from cpufw_x86.cpuid import CENTAUR_BASE, EXTENDED_BASE, HYPERVISOR_BASE, CpuidLeaf, Registers
+from cpufw_x86.cpuid import CENTAUR_BASE, EXTENDED_BASE, CpuidLeaf, Registers
 from cpufw_x86.cpuid_words import AVX10, INTEL_PT, SGX, SVM, is_multi_die
 from cpufw_x86.identity import AMD, BRAND_LENGTH, CpuIdentity
 from cpufw_x86.xsave import xcr0_mask, xsave_leaves
@@ -34,8 +34,8 @@ LA57 = 1 << 16
 """7.0.ECX: linear addresses of 57 bits."""
 
 KVM_SIGNATURE = b"KVMKVMKVM\0\0\0"
-KVM_FEATURES = HYPERVISOR_BASE + 1
-KVM_TIMING = HYPERVISOR_BASE + 0x10
+KVM_FEATURES, KVM_TIMING = 1, 0x10
+"""Counted from where KVM's leaves begin."""
 KVM_BUS_KHZ = 1_000_000
 """The frequency of KVM's local APIC timer."""
 
@@ -98,17 +98,17 @@ def basic_leaves(
         yield CpuidLeaf(0x24, 0, 0, identity.avx10_version | word("24.0.EBX"), 0, 0)
 
 
-def kvm_leaves(words: Mapping[str, int], tsc_khz: int) -> Iterator[CpuidLeaf]:
+def kvm_leaves(words: Mapping[str, int], tsc_khz: int, base: int) -> Iterator[CpuidLeaf]:
     """The leaves by which a guest knows KVM (Linux, Documentation/virt/kvm/x86/cpuid.rst).
 
     Where its frequency is known the TSC's is told, too, with that of the bus, in kHz, in the leaf
     that VMware keeps for it.
     """
-    limit = KVM_TIMING if tsc_khz else KVM_FEATURES
-    yield CpuidLeaf(HYPERVISOR_BASE, 0, limit, *struct.unpack("<3I", KVM_SIGNATURE))
-    yield CpuidLeaf(KVM_TIMING, 0, tsc_khz, KVM_BUS_KHZ if tsc_khz else 0, 0, 0)
+    limit = base + (KVM_TIMING if tsc_khz else KVM_FEATURES)
+    yield CpuidLeaf(base, 0, limit, *struct.unpack("<3I", KVM_SIGNATURE))
+    yield CpuidLeaf(base + KVM_TIMING, 0, tsc_khz, KVM_BUS_KHZ if tsc_khz else 0, 0, 0)
     features, hints = words.get("40000001.EAX", 0), words.get("40000001.EDX", 0)
-    yield CpuidLeaf(KVM_FEATURES, 0, features, 0, 0, hints)
+    yield CpuidLeaf(base + KVM_FEATURES, 0, features, 0, 0, hints)
 
 
 def extended_leaves(

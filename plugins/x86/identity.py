@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from cpufw.errors import ModelError
 from cpufw_x86.caches import Cache
+
+if TYPE_CHECKING:
+    from cpufw_x86.hyperv import HyperV
 
 INTEL = "GenuineIntel"
 AMD = "AuthenticAMD"
@@ -28,7 +32,7 @@ class CpuIdentity:
     (`cpuid_words.minimum_levels` tells what the features need). `kvm` is whether the guest may
     know that it runs on KVM. `pmu` is whether it may use performance
     counters and `counters` is then leaf 0xA; `tsc_khz` the frequency that a guest of KVM
-    is told, 0 for none. The others are how QEMU's older machine types
+    is told, 0 for none. `hyperv` is the Hyper-V that it sees beside KVM. The others are how QEMU's older machine types
     differ: `vendor_leaves_only` hides leaves that the vendor's CPUs lack, `l1_cache_per_thread` has
     the threads of a core share the level 1 caches in leaf 4, `complex_indexing_hidden` keeps leaf
     4's flag of that name out of leaf 0x8000001D, `dies_are_nodes` counts dies as nodes in leaf
@@ -59,6 +63,7 @@ class CpuIdentity:
     pmu: bool = False
     counters: tuple[int, int, int, int] = (0, 0, 0, 0)
     tsc_khz: int = 0
+    hyperv: HyperV | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "words", MappingProxyType(dict(self.words)))

@@ -12,11 +12,12 @@ from cpufw_x86.cpuid import (
     CENTAUR_BASE,
     EXTENDED_BASE,
     EXTENDED_TOPOLOGY_FUNCTIONS,
+    HYPERVISOR_BASE,
+    KVM_BASE_BESIDE_HYPERV,
     CpuidLeaf,
     CpuidTable,
 )
 from cpufw_x86.cpuid_leaves import (
-    KVM_TIMING,
     basic_leaves,
     centaur_leaves,
     core_registers,
@@ -25,6 +26,8 @@ from cpufw_x86.cpuid_leaves import (
 )
 from cpufw_x86.cpuid_words import derived_words, topology_words
 from cpufw_x86.identity import CpuIdentity
+
+_NO_LIMIT = 0xFFFFFFFF
 
 
 class CpuidTemplate:
@@ -81,8 +84,12 @@ def _leaves(identity: CpuIdentity, layout: ApicIdLayout) -> Iterator[CpuidLeaf]:
     words = topology_words(identity.vendor, words, layout.topology)
     caches = CacheSet.of(identity.caches, identity.l3_cache)
     limited = [(identity.level, basic_leaves(identity, words, caches, layout))]
-    if identity.kvm:
-        limited.append((KVM_TIMING, kvm_leaves(words, identity.tsc_khz)))
+    if identity.hyperv is not None:
+        limited.append((_NO_LIMIT, identity.hyperv.leaves()))
+    if identity.kvm and identity.hyperv is None:
+        limited.append((_NO_LIMIT, kvm_leaves(words, identity.tsc_khz, HYPERVISOR_BASE)))
+    elif identity.kvm:  # QEMU's rule: who finds KVM there is not told the frequency
+        limited.append((_NO_LIMIT, kvm_leaves(words, 0, KVM_BASE_BESIDE_HYPERV)))
     if identity.xlevel >= EXTENDED_BASE:
         limited.append((identity.xlevel, extended_leaves(identity, words, caches, layout)))
     if identity.xlevel2 >= CENTAUR_BASE:

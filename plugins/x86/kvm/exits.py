@@ -42,6 +42,18 @@ class MsrExit(Exit):
         lib.cpufw_answer_msr(vcpu.run_page, self.value, self.refuse)
 
 
+class HypervExit(Exit):
+    """The guest did something with Hyper-V that KVM leaves to devices; here there are none.
+
+    A hypercall that posts a message or signals an event fails, any other thing is just known.
+    """
+
+    __slots__ = ()
+
+    def _answer(self, vcpu: VCPU) -> None:
+        lib.cpufw_refuse_hypercall(vcpu.run_page)
+
+
 class IoapicEoiExit(Exit):
     """The guest acknowledged `vector`, which a user-space IOAPIC routes (split irqchip)."""
 

@@ -28,6 +28,15 @@ static inline struct kvm_debug_exit_arch cpufw_debug_exit(const void *page)
     return ((const struct kvm_run *)page)->debug.arch;
 }
 
+#define CPUFW_HV_INVALID_HYPERCALL_CODE 2 /* TLFS, Hypercall Status Codes */
+
+static inline void cpufw_refuse_hypercall(void *page)
+{
+    struct kvm_run *run = page;
+    if (run->hyperv.type == KVM_EXIT_HYPERV_HCALL)
+        run->hyperv.u.hcall.result = CPUFW_HV_INVALID_HYPERCALL_CODE;
+}
+
 static inline __u8 cpufw_eoi_vector(const void *page)
 {
     return ((const struct kvm_run *)page)->eoi.vector;

@@ -30,6 +30,26 @@ class X86KVM(KVM):
         name, request = "KVM_GET_SUPPORTED_CPUID", lib.KVM_GET_SUPPORTED_CPUID
         return read_entries(lambda table: self.ioctl(name, request, table))
 
+    def get_supported_hv_cpuid(self) -> tuple[CpuidEntry, ...]:
+        """Hyper-V's leaves as KVM can offer them (KVM_GET_SUPPORTED_HV_CPUID).
+
+        Before Linux 5.11 only a vCPU can say so.
+        """
+        if not self.check_extension("KVM_CAP_SYS_HYPERV_CPUID"):
+            with self.create_vm() as vm:
+                vm.create_irqchip()
+                with vm.create_vcpu(0) as vcpu:
+                    return vcpu.get_supported_hv_cpuid()
+        name, request = "KVM_GET_SUPPORTED_HV_CPUID", lib.KVM_GET_SUPPORTED_HV_CPUID
+        return read_entries(lambda table: self.ioctl(name, request, table))
+
+    def get_mce_cap_supported(self) -> int:
+        """What IA32_MCG_CAP can say to a guest (KVM_X86_GET_MCE_CAP_SUPPORTED)."""
+        value = ffi.new("__u64 *")
+        name = "KVM_X86_GET_MCE_CAP_SUPPORTED"
+        self.ioctl(name, lib.KVM_X86_GET_MCE_CAP_SUPPORTED, value)
+        return int(value[0])
+
     def get_emulated_cpuid(self) -> tuple[CpuidEntry, ...]:
         """Features that KVM emulates where the host lacks them (KVM_GET_EMULATED_CPUID)."""
         name, request = "KVM_GET_EMULATED_CPUID", lib.KVM_GET_EMULATED_CPUID

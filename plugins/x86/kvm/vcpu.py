@@ -8,9 +8,12 @@ from typing import Any, NamedTuple, TypeVar
 
 from cpufw.errors import KvmError
 from cpufw.kvm import VCPU, Exit, InternalErrorExit
+from cpufw.kvm.native import ffi as core_ffi
+from cpufw.kvm.native import lib as core_lib
+from cpufw.kvm.handle import constant
 
 from .cpuid import CpuidEntry, entries_struct, read_entries
-from .exits import DebugExit, IoapicEoiExit, MsrExit
+from .exits import DebugExit, HypervExit, IoapicEoiExit, MsrExit
 from .msrs import read_known_msrs, read_msrs, write_msrs
 from .native import ffi, lib
 from .structs import DebugRegs, Fpu, Regs, Sregs, Sregs2, Struct, VcpuEvents
@@ -175,6 +178,34 @@ class X86VCPU(VCPU):
         """Write MSRs; KvmError names the first one refused (KVM_SET_MSRS)."""
         write_msrs(self, values)
 
+    def enable_cap(self, capability: str, *arguments: int) -> None:
+        """Turn a capability on for this vCPU (KVM_ENABLE_CAP); KvmError names it if absent."""
+        if not self.vm.check_extension(capability):
+            raise KvmError(f"this KVM does not have {capability}", "KVM_ENABLE_CAP")
+        request = core_ffi.new(
+            "struct kvm_enable_cap *", {"cap": constant(capability), "args": arguments}
+        )
+        self.ioctl("KVM_ENABLE_CAP", core_lib.KVM_ENABLE_CAP, request)
+
+    def enable_evmcs(self) -> int:
+        """Let the guest run its own guests by enlightened VMCSs; the versions KVM has of them.
+
+        The lowest in bits 7:0, the highest in bits 15:8 (KVM_CAP_HYPERV_ENLIGHTENED_VMCS).
+        """
+        versions = ffi.new("__u16 *")
+        address = int(ffi.cast("uintptr_t", versions))
+        self.enable_cap("KVM_CAP_HYPERV_ENLIGHTENED_VMCS", address)
+        return int(versions[0])
+
+    def get_supported_hv_cpuid(self) -> tuple[CpuidEntry, ...]:
+        """Hyper-V's leaves as KVM can offer them (KVM_GET_SUPPORTED_HV_CPUID)."""
+        name, request = "KVM_GET_SUPPORTED_HV_CPUID", lib.KVM_GET_SUPPORTED_HV_CPUID
+        return read_entries(lambda table: self.ioctl(name, request, table))
+
+    def setup_mce(self, mcg_cap: int) -> None:
+        """Give IA32_MCG_CAP a value, and with it machine-check banks (KVM_X86_SETUP_MCE)."""
+        self.ioctl("KVM_X86_SETUP_MCE", lib.KVM_X86_SETUP_MCE, ffi.new("__u64 *", mcg_cap))
+
     def get_tsc_khz(self) -> int:
         """The guest's TSC frequency (KVM_GET_TSC_KHZ)."""
         return self.ioctl("KVM_GET_TSC_KHZ", lib.KVM_GET_TSC_KHZ)
@@ -304,6 +335,10 @@ class X86VCPU(VCPU):
                 exit = MsrExit(msr.index, is_write, msr.value if is_write else 0, msr.reason)
                 self._pending = exit
                 return exit
+            case lib.KVM_EXIT_HYPERV:
+                hyperv = HypervExit()
+                self._pending = hyperv
+                return hyperv
             case lib.KVM_EXIT_IOAPIC_EOI:
                 return IoapicEoiExit(lib.cpufw_eoi_vector(page))
         return super()._decode(reason)

@@ -1,0 +1,1 @@
+"""QMP and HMP: a machine as management tools and people drive it while it runs."""

@@ -1,0 +1,62 @@
+"""The monitor of one machine: what commands act on, and events to every client."""
+
+from __future__ import annotations
+
+import time
+import uuid as uuid_module
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from cpufw.monitor.events import HotplugEvents
+
+if TYPE_CHECKING:
+    from cpufw.core.machine import Machine
+    from cpufw.framework import Framework
+
+Listener = Callable[[Mapping[str, Any]], None]
+
+
+class Monitor:
+    """What QMP and HMP clients share: the machine, and a stream of events.
+
+    Its methods may be called by any thread. `name` and `uuid` are the guest's, as the user gave
+    them. `worker` runs commands that wait for the
+    guest or a disk, one after another.
+    """
+
+    def __init__(
+        self, framework: Framework, machine: Machine, name: str = "", uuid: str = ""
+    ) -> None:
+        self.framework, self.machine = framework, machine
+        self.name = name
+        self.uuid = uuid or str(uuid_module.UUID(int=0))
+        self.worker = ThreadPoolExecutor(1, "monitor-worker")
+        self._listeners: list[Listener] = []
+        self._hotplug = HotplugEvents(self.emit)
+        self._forget = machine.subscribe(self._hotplug.on_event)
+        machine.observers.append(self._on_run_event)
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with every event, on the thread that it happens on; returns the end."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def emit(self, event: str, data: Mapping[str, Any] | None = None) -> None:
+        """Tell every client that `event` happened, now."""
+        seconds, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
+        stamp = {"seconds": seconds, "microseconds": microseconds}
+        message: dict[str, Any] = {"timestamp": stamp, "event": event}
+        if data:
+            message["data"] = data
+        for listener in tuple(self._listeners):
+            listener(message)
+
+    def _on_run_event(self, event: str, data: Mapping[str, Any]) -> None:
+        self.emit(event, self._hotplug.ost(data) if event == "ACPI_DEVICE_OST" else data)
+
+    def close(self) -> None:
+        """Hear no more of the machine, and finish what is under way."""
+        self._forget()
+        self.machine.observers.remove(self._on_run_event)
+        self.worker.shutdown()

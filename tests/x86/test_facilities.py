@@ -26,7 +26,7 @@ VARIANTS = {name: [(name, "on"), (name, "split")] for name in ("interrupts", "ti
 """Guests that run with either kind of interrupt controllers."""
 
 # Guests that other tests run, with what they need.
-ELSEWHERE = {"fuzz", "hotplug", "multiboot", "virtio"}
+ELSEWHERE = {"fuzz", "hotplug", "hyperv", "multiboot", "virtio"}
 
 # What a back end does not do, and its guest is not asked.
 WITHOUT_VMX_AND_SVM = {
@@ -34,6 +34,7 @@ WITHOUT_VMX_AND_SVM = {
         "vector_is_in_service_while_it_is_handled": "interrupts are ended when delivered",
         "level_of_a_line_waits_for_its_end": "interrupts are ended when delivered",
         "level_of_a_line_left_up_comes_again": "interrupts are ended when delivered",
+        "pending_interrupt_comes_as_soon_as_it_may": "one is looked for every 1,024 instructions",
     },
     "exceptions": {"data_breakpoint_of_a_debug_register": "data breakpoints never hit"},
     "msrs": {

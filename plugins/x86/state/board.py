@@ -100,16 +100,23 @@ class PcState(SavedMemory):
     def sections(self) -> Iterator[tuple[str, State]]:
         """See SavableBoard."""
         board = self._board
+        ioapic = board.chipset.irqchip.ioapic
         kept_lstar = board.assist.kept_lstar
+        devices = self._devices()
+        # Timers and users raise interrupts meanwhile. What sends them is read before what they go
+        # to, and the devices last, which drive their lines anew when they are loaded: so one is
+        # found twice at worst, which makes one, and never lost. Nobody waits for a reader between
+        # two vCPUs: their time-stamp counters would come apart.
+        controllers = _saved({**self._chips(), **{n: d for n, d in devices.items() if d is ioapic}})
+        vcpus: dict[str, State] = {}
         for apic_id, vcpu in self._vcpus().items():
             state = VcpuState.read(vcpu, self._msrs)
             state.guest_lstar = kept_lstar.get(vcpu.id, 0)
-            yield f"vcpu/{apic_id}", VcpuState.vmstate.save(state)
-        for name, thing in self._chips().items():
-            yield name, thing.vmstate.save(thing)
+            vcpus[f"vcpu/{apic_id}"] = VcpuState.vmstate.save(state)
+        yield from vcpus.items()
+        yield from controllers.items()
         yield "kvmclock", ClockState.vmstate.save(ClockState(board.paused_clock))
-        for name, device in self._devices().items():
-            yield name, device.vmstate.save(device)
+        yield from _saved({n: d for n, d in devices.items() if d is not ioapic}).items()
 
     def _vcpus(self) -> dict[int, X86VCPU]:
         found = {}
@@ -198,6 +205,10 @@ class PcState(SavedMemory):
         virtio = self._board.chipset.virtio
         virtio.pause()
         virtio.resume()  # which looks for what the guest asked for before it was saved
+
+
+def _saved(things: Mapping[str, Any]) -> dict[str, State]:
+    return {name: thing.vmstate.save(thing) for name, thing in things.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -173,6 +173,19 @@ CHECK(vector_is_in_service_while_it_is_handled)
     EXPECT(!(in_service_after & 1u << VECTOR % 32), "ISR after EOI %x", (uint64_t)in_service_after);
 }
 
+CHECK(pending_interrupt_comes_as_soon_as_it_may)
+{
+    uint32_t windows = 0;
+    count = 0;
+    handle(VECTOR, on_interrupt);
+    cli();
+    apic_icr(0, ICR_SELF | ICR_ASSERT | VECTOR);
+    for (; !count && windows < 100000; windows++)
+        asm volatile("sti; nop; nop; nop; nop; cli" : : : "memory");
+    EXPECT(windows == 1, "%u times interrupts were on for some instructions, and it did not come",
+           (uint64_t)windows - 1);
+}
+
 CHECK(halted_cpu_wakes)
 {
     count = 0;

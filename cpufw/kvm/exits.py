@@ -133,6 +133,9 @@ class FailEntryExit(Exit):
         self.reason, self.cpu = reason, cpu
 
 
+_EMULATION: int = lib.KVM_INTERNAL_ERROR_EMULATION
+
+
 class InternalErrorExit(Exit):
     """KVM could not go on; `instruction` holds the bytes it failed to emulate, if it gave them."""
 
@@ -145,7 +148,7 @@ class InternalErrorExit(Exit):
     @property
     def is_emulation_failure(self) -> bool:
         """Whether the suberror is KVM_INTERNAL_ERROR_EMULATION."""
-        return bool(self.suberror == lib.KVM_INTERNAL_ERROR_EMULATION)
+        return self.suberror == _EMULATION
 
 
 class SystemEventExit(Exit):

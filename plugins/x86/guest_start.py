@@ -6,7 +6,7 @@ from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from cpufw.errors import ImageError, UsageError
-from cpufw_x86.acpi import AcpiTables, build_acpi
+from cpufw_x86.acpi import AcpiBuilder, AcpiTables
 from cpufw_x86.boot import EntryMode, GuestImage, load_guest
 from cpufw_x86.boot.files import read_file
 from cpufw_x86.devices import (
@@ -42,7 +42,7 @@ class GuestStart:
         # A saved machine goes on also where the files that it began from are gone.
         with suppress(ImageError) if options.incoming else nullcontext():
             self.image = _image(options)
-        tables = build_acpi(describe(), 0).tables
+        self._builder = AcpiBuilder(describe())
         firmware = self.image.firmware_size if self.image is not None else 0
         self.is_firmware = firmware > 0
         # A flat image has all of low memory for itself.
@@ -50,22 +50,22 @@ class GuestStart:
         if self.is_firmware and ram.size < _LEAST_WITH_FIRMWARE:
             self.has_acpi = False  # they would be where the firmware is
         self.memory_map = MemoryMap(
-            ram.size, acpi_size=len(tables) if self.has_acpi else 0, firmware_size=firmware
+            ram.size,
+            acpi_size=self._builder.size if self.has_acpi else 0,
+            firmware_size=firmware,
         )
         if not options.incoming:
             self.place()
 
     def place(self) -> None:
-        """Write the image, what its boot protocol passes, and the ACPI tables into memory."""
+        """Write the image and what its boot protocol passes into memory."""
         if self.image is not None:
-            self._place_acpi()
             has_rsdp = self.has_acpi and not self.is_firmware
             rsdp = self.memory_map.rsdp_address if has_rsdp else None
             self.image.place(self._ram, self.memory_map, rsdp)
 
     def _acpi(self) -> AcpiTables:
-        where = self.memory_map
-        return build_acpi(self._describe(), where.acpi_address)
+        return self._builder.at(self.memory_map.acpi_address, self._describe().cpus)
 
     def _place_acpi(self) -> None:
         if self.has_acpi:
@@ -84,10 +84,13 @@ class GuestStart:
         return files
 
     def enter(self, vcpu: X86VCPU) -> None:
-        """Set the boot CPU's registers. Raises `UsageError` if there is no image."""
+        """Write the ACPI tables, which name the CPUs plugged now, and set the boot CPU's registers.
+
+        Raises `UsageError` if there is no image.
+        """
         if self.image is None:
             raise UsageError("there is nothing to run: the machine was made without a kernel")
-        self._place_acpi()  # CPUs may have been plugged since
+        self._place_acpi()
         self.image.enter(vcpu)
 
 

@@ -22,7 +22,17 @@ LONGEST = 15
 _LOCK = 0xF0
 _LEGACY_PREFIXES = b"\x66\xf2\xf3\xf0\x2e\x36\x3e\x26\x64\x65\x67"
 _EVEX = b"\x62"
-_UNKNOWN_TO_CAPSTONE = {b"\x0f\x01\xfd": "rdpru", b"\x0f\x01\xe8": "serialize"}
+_WITHOUT_OPERANDS = {
+    # What capstone does not know
+    b"\x0f\x01\xfd": ("rdpru", ()),
+    b"\x0f\x01\xe8": ("serialize", ()),
+    # What almost every guest executes: most of them need no capstone, which is slow to import
+    b"\xcc": ("int3", ("int",)),
+    b"\x9b": ("wait", ("fpu",)),
+    b"\x0f\x01\xca": ("clac", ("privilege",)),
+    b"\x0f\x01\xcb": ("stac", ("privilege",)),
+}
+"""Instructions that are always the same bytes: names and groups, as capstone has them."""
 _STACK_BASES = frozenset({"rsp", "rbp", "esp", "ebp", "bp"})
 
 
@@ -55,11 +65,15 @@ class Instruction:
 
 def decode(code: bytes, bits: int) -> Instruction | None:
     """The first instruction of `code` in a code segment of `bits` (16, 32, 64), None if none is."""
-    import capstone  # half a second; a guest that needs no assist does without
+    for pattern, (name, groups) in _WITHOUT_OPERANDS.items():
+        if code.startswith(pattern):
+            operand_size, address_size = 2 if bits == 16 else 4, bits // 8
+            return Instruction(name, pattern, (), False, operand_size, address_size, groups)
+    import capstone
 
     found: Any = next(_engine(bits).disasm(code[:LONGEST], 0, 1), None)
     if found is None:
-        return _unknown_to_capstone(code, bits)
+        return None
     names = found.mnemonic.split()
     operands = tuple(_operand(capstone.x86, found, operand) for operand in found.operands)
     rex_w = found.rex & 0b1000 if bits == 64 else 0
@@ -70,14 +84,6 @@ def decode(code: bytes, bits: int) -> Instruction | None:
     return Instruction(
         names[-1], bytes(found.bytes), operands, locked, size, found.addr_size, groups
     )
-
-
-def _unknown_to_capstone(code: bytes, bits: int) -> Instruction | None:
-    sizes = (2 if bits == 16 else 4, bits // 8)
-    for pattern, name in _UNKNOWN_TO_CAPSTONE.items():
-        if code.startswith(pattern):
-            return Instruction(name, pattern, (), False, *sizes, ())
-    return None
 
 
 @lru_cache(maxsize=3)

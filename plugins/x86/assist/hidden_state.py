@@ -29,12 +29,15 @@ class HiddenState:
 
     def keep(self, place: int, vectors: VectorState, xcr0: int) -> None:
         """The kernel has saved to `place` all that is in its XCR0."""
+        self._kept.pop(place, None)
+        unsaved = vectors.in_use & ~xcr0
+        if not unsaved:
+            return
         parts = {
             number: bytes(vectors.area[offset : offset + size])
             for number, (offset, size) in _CARRIED.items()
-            if vectors.in_use & ~xcr0 & 1 << number
+            if unsaved & 1 << number
         }
-        self._kept.pop(place, None)
         if parts:
             self._kept[place] = parts
             if len(self._kept) > _MOST_PLACES:
@@ -43,6 +46,8 @@ class HiddenState:
     def give(self, place: int, vectors: VectorState, xcr0: int) -> None:
         """The kernel has restored from `place`: give back the rest, initial if none was kept."""
         parts = self._kept.get(place, {})
+        if not parts and not vectors.in_use & ~xcr0:
+            return
         for number, (offset, size) in _CARRIED.items():
             if xcr0 >> number & 1:
                 continue

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
-from cpufw_x86.assist.cpu_state import ARITHMETIC_FLAGS, CF, RAX, RBX, RCX, RDX, ZF
+from cpufw_x86.assist.cpu_state import ARITHMETIC_FLAGS, CF, RAX, RBX, RCX, RDX, RFLAGS, ZF
 from cpufw_x86.assist.faults import general_protection
 from cpufw_x86.assist.table import Assisted
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from cpufw_x86.assist.cpu_state import CpuState
     from cpufw_x86.assist.decode import Instruction
 
-_WORD = 0xFFFF_FFFF_FFFF_FFFF
+_PAIR = Struct("<QQ")
 
 
 def _popcnt(cpu: CpuState, instruction: Instruction) -> None:
@@ -53,16 +54,14 @@ def _cmpxchg16b(cpu: CpuState, instruction: Instruction) -> None:
     if linear % 16:
         raise general_protection()
     g = cpu.g
-    expected = (g[RAX] | g[RDX] << 64).to_bytes(16, "little")
-    desired = (g[RBX] | g[RCX] << 64).to_bytes(16, "little")
+    expected, desired = _PAIR.pack(g[RAX], g[RDX]), _PAIR.pack(g[RBX], g[RCX])
     # Without a lock prefix only this CPU's own accesses need to be in order: atomic is as good.
     found = cpu.update(linear, 16, lambda old: desired if old == expected else None)
     if found == expected:
-        cpu.set_flags(ZF, ZF)
+        g[RFLAGS] |= ZF
     else:
-        value = int.from_bytes(found, "little")
-        g[RAX], g[RDX] = value & _WORD, value >> 64
-        cpu.set_flags(ZF, 0)
+        g[RAX], g[RDX] = _PAIR.unpack(found)
+        g[RFLAGS] &= ~ZF
 
 
 def _two(instruction: Instruction) -> tuple[Any, Any]:

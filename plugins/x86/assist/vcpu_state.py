@@ -154,18 +154,22 @@ class VcpuState:
         return ffi.new("struct kvm_xcrs *")
 
     @cached_property
-    def _xsave_area(self) -> Any:
-        return ffi.new("char[]", self._vcpu.vm.check_extension("KVM_CAP_XSAVE2") or _XSAVE_BYTES)
+    def _xsave(self) -> tuple[bytearray, Any]:
+        """The area, and where KVM finds it."""
+        area = bytearray(self._vcpu.vm.check_extension("KVM_CAP_XSAVE2") or _XSAVE_BYTES)
+        return area, ffi.from_buffer(area)
 
     def get_xsave(self) -> bytearray:
-        """The XSAVE area."""
-        area = self._xsave_area
+        """The XSAVE area, the same object each time."""
+        area, place = self._xsave
         if len(area) > _XSAVE_BYTES:
-            self._vcpu.ioctl("KVM_GET_XSAVE2", lib.KVM_GET_XSAVE2, area)
+            self._vcpu.ioctl("KVM_GET_XSAVE2", lib.KVM_GET_XSAVE2, place)
         else:
-            self._vcpu.ioctl("KVM_GET_XSAVE", lib.KVM_GET_XSAVE, area)
-        return bytearray(ffi.buffer(area))
+            self._vcpu.ioctl("KVM_GET_XSAVE", lib.KVM_GET_XSAVE, place)
+        return area
 
     def set_xsave(self, area: bytearray) -> None:
-        """Set it."""
-        self._vcpu.ioctl("KVM_SET_XSAVE", lib.KVM_SET_XSAVE, ffi.from_buffer(area))
+        """Set it; `area` is what `get_xsave` returned."""
+        own, place = self._xsave
+        assert area is own
+        self._vcpu.ioctl("KVM_SET_XSAVE", lib.KVM_SET_XSAVE, place)

@@ -22,7 +22,7 @@ class Backing(Protocol):
     """Where the area comes from and goes to."""
 
     def get_xsave(self) -> bytearray:
-        """The area in the standard format."""
+        """The area in the standard format; it may be the same object each time."""
         ...
 
     def set_xsave(self, area: bytearray) -> None:
@@ -78,11 +78,18 @@ class VectorState:
 
     def read(self, index: int, size: int) -> int:
         """XMM (`size` 16), YMM (32) or ZMM (64) register `index` as one number."""
+        if size == 16 and index < 16:  # by far the most
+            at = XMM + 16 * index
+            return int.from_bytes(self.area[at : at + 16], "little")
         data = b"".join(bytes(self.area[at : at + n]) for _, at, n in _parts(index, size))
         return int.from_bytes(data, "little")
 
     def write(self, index: int, size: int, value: int, *, clear_above: bool) -> None:
         """Set the lowest `size` bytes; what is above stays (SSE) or becomes zero (AVX)."""
+        if size == 16 and index < 16 and not clear_above:
+            at = XMM + 16 * index
+            self.change(SSE)[at : at + 16] = value.to_bytes(16, "little")
+            return
         for component, at, length in _parts(index, size):
             self.change(component)[at : at + length] = (value & (1 << 8 * length) - 1).to_bytes(
                 length, "little"

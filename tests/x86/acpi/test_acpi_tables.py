@@ -19,7 +19,7 @@ from acpi_machines import (
 )
 from acpi_text import ACPIEXEC, GOLDEN, IASL, PACKAGE, disassemble, golden_text, iasl, version
 
-from cpufw_x86.acpi import build_acpi
+from cpufw_x86.acpi import AcpiBuilder, build_acpi
 
 needs_iasl = pytest.mark.skipif(IASL is None, reason=f"iasl (package {PACKAGE}) is not installed")
 needs_acpiexec = pytest.mark.skipif(
@@ -51,6 +51,15 @@ def test_length_does_not_depend_on_address_or_presence(name: str) -> None:
     assert len(here.tables) == len(there.tables)
     none, every = (machine(f"{cpus},maxcpus=5") for cpus in (1, 5))
     assert len(build_acpi(none, TABLES).tables) == len(build_acpi(every, TABLES).tables)
+
+
+def test_one_builder_serves_every_address_and_whoever_is_plugged() -> None:
+    none, every = (machine(f"{cpus},maxcpus=5") for cpus in (1, 5))
+    builder = AcpiBuilder(none)
+    for config, address in ((none, TABLES), (every, TABLES), (every, 0xBFF0_0000)):
+        built = builder.at(address, config.cpus)
+        assert built == build_acpi(config, address)
+        assert len(built.tables) == builder.size
 
 
 @needs_iasl

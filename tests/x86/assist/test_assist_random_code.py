@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
+from dataclasses import replace
 
 import pytest
 from guest_state import GuestState
@@ -56,3 +59,25 @@ def test_every_instruction_of_the_table_has_a_feature_or_a_check_or_needs_none()
     assert needless == {
         "int3", "int", "into", "ud0", "ud1", "ud2", "cldemote", "rdsspd", "rdsspq",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("bits", [64, 32, 16])
+@pytest.mark.parametrize("code", [b"\xcc", b"\x9b", b"\x0f\x01\xca", b"\x0f\x01\xcb"])
+def test_what_is_decoded_without_capstone_is_as_capstone_has_it(code: bytes, bits: int) -> None:
+    """A prefix without effect, the segment DS, has capstone decode it."""
+    alone, prefixed = decode(code + bytes(8), bits), decode(b"\x3e" + code + bytes(8), bits)
+    assert alone is not None
+    assert prefixed is not None
+    assert replace(prefixed, code=code) == alone
+
+
+def test_the_commonest_instructions_do_not_need_capstone() -> None:
+    program = (
+        "import sys; from cpufw_x86.assist.instructions import found_at; "
+        "print([found_at(code, 64)[0].name for code in (b'\\xcc', b'\\x9b\\x90')], "
+        "'capstone' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert run.stdout == "['int3', 'wait'] False\n"

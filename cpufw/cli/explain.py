@@ -40,6 +40,7 @@ def configure(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Print whether it runs, what it lacks, and what does run."""
     from cpufw.fleet.explain import explain
+    from cpufw.fleet.facts import explanation_facts
 
     framework = open_framework(options)
     captures = load_captures(framework, options.on) if options.on else []
@@ -51,34 +52,10 @@ def run(options: Namespace) -> int:
             opened.callback(hosts[0].close)
         found = explain(framework.algebra(arch), options.model, hosts)
     if options.format == "json":
-        print_json(_as_json(found))
+        print_json(explanation_facts(found))
     else:
         _print(found)
     return 0
-
-
-def _as_json(found: Explanation) -> dict[str, object]:
-    return {
-        "model": found.model,
-        "hosts": list(found.hosts),
-        "runs": found.runs,
-        "sentence": found.sentence(),
-        "missing": [
-            {
-                "feature": each.name,
-                "places": list(each.places),
-                "required-by": list(each.required_by),
-                "lacking-on": list(each.hosts),
-                "unknown-on": list(each.unknown_on),
-            }
-            for each in found.missing
-        ],
-        "demands": {host: list(names) for host, names in found.demands},
-        "differs": {host: list(names) for host, names in found.differs},
-        "reduced": found.reduced,
-        "as-is": found.as_is,
-        "gains": {host: list(gain) for host, gain in found.gains},
-    }
 
 
 def _print(found: Explanation) -> None:

@@ -34,40 +34,16 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Realize one CPU and print how what it got differs from what it asked for."""
+    from cpufw.fleet.facts import verification_facts
     from cpufw.fleet.verify import verify
 
     framework = open_framework(options)
     found = verify(framework, options.model, options.machine, options.arch)
     if options.format == "json":
-        _print_json(found)
+        print_json(verification_facts(found))
     else:
         _print_text(found)
     return 0 if found.same else DIFFERS
-
-
-def _print_json(found: Verification) -> None:
-    print_json(
-        {
-            "cpu": found.cpu,
-            "accelerator": found.accelerator,
-            "same": found.same,
-            "requested": list(found.requested),
-            "granted": list(found.granted),
-            "unavailable": list(found.unavailable),
-            "extra": list(found.extra),
-            "words": [
-                {
-                    "word": each.word,
-                    "requested": each.requested,
-                    "granted": each.granted,
-                    "seen": each.seen,
-                    "missing": list(each.missing),
-                    "added": list(each.added),
-                }
-                for each in found.words
-            ],
-        }
-    )
 
 
 def _print_text(found: Verification) -> None:

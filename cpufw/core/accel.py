@@ -37,6 +37,19 @@ class Accelerator(Protocol):
         ...
 
 
+class Offer:
+    """What an accelerator gives to the models of one feature table, asked for once."""
+
+    def __init__(self, accelerator: Accelerator, table: FeatureTable) -> None:
+        self.supported = accelerator.supported_features(table)
+        self.on, self.off = accelerator.default_features(table)
+
+    def lacks(self, features: FeatureSet, settled: FeatureSet) -> FeatureSet:
+        """What it cannot give of `features`, when it may change those not `settled`."""
+        asked = (features | self.on - settled).without(self.off - settled)
+        return asked - self.supported
+
+
 def filled_in(model: CPUModel, accelerator: Accelerator) -> CPUModel:
     """The `dynamic` model (`host`, `max`) as `accelerator` makes it, migratable features only."""
     features = accelerator.supported_features(model.table)

@@ -151,6 +151,9 @@ class CaptureRules(Protocol):
     def guest_tsc_khz(self, expansion: Expansion, host: HostCapture) -> int | None:
         """The frequency of its time-stamp counter there, None where not known."""
 
+    def needed_capabilities(self, expansion: Expansion) -> Mapping[str, str]:
+        """The accelerator's capability that each setting of this CPU needs, by the setting."""
+
     def layout_differences(
         self, features: FeatureSet, source: HostCapture, target: HostCapture
     ) -> Iterable[str]:

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cpufw.core.accel import Accelerator
+from cpufw.core.accel import Accelerator, Offer
 from cpufw.core.algebra import ModelRules, Operand, Relation
 from cpufw.core.capture import HostCapture
-from cpufw.core.cpu import CPUState
 from cpufw.core.features import FeatureSet
 from cpufw.core.model_algebra import ModelAlgebra
 from cpufw.errors import CpufwError, ModelError
@@ -87,8 +86,7 @@ def explain(algebra: ModelAlgebra, model: str, hosts: Sequence[Accelerator]) -> 
         names = tuple(place.name for place in places)
         return Explanation(model, names, (), (), (), None, None, ())
     operand = algebra.operand(cpu)
-    settled = _settled(cpu)
-    lacked = [place.lacks(operand.features, settled) for place in places]
+    lacked = [place.offer.lacks(operand.features, cpu.settled) for place in places]
     missing = operand.features.table.empty
     for each in lacked:
         missing |= each
@@ -115,23 +113,10 @@ class _Place:
     def __init__(self, algebra: ModelAlgebra, host: Accelerator) -> None:
         table = algebra.catalogue.table
         self.name, self.identity = host.name, host.host_identity()
-        self.supported = host.supported_features(table)
-        self.on, self.off = host.default_features(table)
+        self.offer = Offer(host, table)
         self.unknown = table.empty
         if isinstance(host, HostCapture):
             self.unknown = host.unknown_features(table)
-
-    def lacks(self, features: FeatureSet, settled: FeatureSet) -> FeatureSet:
-        """What this host cannot give of `features`, when it may change those not `settled`."""
-        asked = (features | self.on - settled).without(self.off - settled)
-        return asked - self.supported
-
-
-def _settled(cpu: CPUState) -> FeatureSet:
-    """The features on which the accelerator's defaults have no say: those that the user set."""
-    table = cpu.model.table
-    names = (feature.name for feature in table)
-    return table.set(n for n in names if cpu.model.static or cpu.given(n) is not None)
 
 
 Values = list[tuple[str, tuple[str, ...]]]
@@ -197,7 +182,7 @@ def _reduced(algebra: ModelAlgebra, model: str, gone: FeatureSet) -> str | None:
 def _as_is(algebra: ModelAlgebra, operand: Operand, places: Sequence[_Place]) -> str | None:
     """The named model nearest to `operand` that runs in all `places`."""
     rules, nothing = algebra.rules, operand.features.table.empty
-    alike = {(place.supported, place.on, place.off): place for place in places}.values()
+    offers = {(p.offer.supported, p.offer.on, p.offer.off): p.offer for p in places}.values()
 
     def strangeness(other: Operand) -> tuple[bool, int]:
         relation, _ = rules.compare_identity(operand.identity, other.identity)
@@ -205,7 +190,7 @@ def _as_is(algebra: ModelAlgebra, operand: Operand, places: Sequence[_Place]) ->
 
     newest_first = [other for _, other in algebra.named][::-1]
     for other in sorted(newest_first, key=strangeness):
-        if any(place.lacks(other.features, nothing) for place in alike):
+        if any(offer.lacks(other.features, nothing) for offer in offers):
             continue
         if not _identity(rules, other.identity, places)[0]:
             return other.name

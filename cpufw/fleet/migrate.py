@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -93,6 +93,7 @@ def _findings(
     yield from _features(guest, source, target)
     khz = source.tsc.khz
     if source.rules is not None:
+        yield from _settings(source.rules.needed_capabilities(expansion), target)
         for difference in source.rules.layout_differences(guest, source, target):
             yield Finding("XSAVE", "layout", Verdict.NO, difference)
         yield from _phys_bits(source.rules.guest_phys_bits(expansion, source), source, target)
@@ -135,6 +136,17 @@ def _feature_finding(
     feature = features.table[name]
     aspect = host.rules.aspect(feature) if host.rules is not None else "feature"
     return Finding(aspect, name, verdict, reason, " ".join(feature.places))
+
+
+def _settings(needed: Mapping[str, str], target: HostCapture) -> Iterator[Finding]:
+    has = target.capabilities()
+    for setting, capability in needed.items():
+        if not has:
+            reason = f"the capture of {target.name} does not tell whether it has {capability}"
+            yield Finding("setting", setting, Verdict.UNKNOWN, reason)
+        elif not has.get(capability):
+            reason = f"{target.name} has no {capability}"
+            yield Finding("setting", setting, Verdict.NO, reason)
 
 
 def _phys_bits(bits: int, source: HostCapture, target: HostCapture) -> Iterator[Finding]:

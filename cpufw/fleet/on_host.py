@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class _OnHost:
     """What of a `Machine` an expansion asks, with the captured host as its accelerator."""
 
+    machine_type = None
+
     def __init__(self, host: HostCapture) -> None:
         self.accelerator = host
         self.accelerator_name = host.name

@@ -13,6 +13,7 @@ from cpufw.core.features import FeatureSet, FeatureTable, bits
 from cpufw.errors import ModelError
 
 if TYPE_CHECKING:
+    from cpufw.core.capture import Words
     from cpufw.core.cpu import CPUState
     from cpufw.core.machine import Machine
     from cpufw.framework import Framework
@@ -83,21 +84,39 @@ def verify(
             raise ModelError(f"machine type {machine} runs nothing, so nothing is granted there")
         boot = built.slots[0].cpu
         assert boot is not None
-        requested, granted = _read_back(boot)
+        words = _read_back(boot)
         seen = _words_told(built, console) if demo else {}
-        return Verification(
-            cpu,
-            built.accelerator_name,
-            boot.requested,
-            boot.granted,
-            boot.unavailable,
-            boot.extra,
-            tuple(word_differences(boot.model.table, requested, granted, seen)),
-            seen,
-        )
+        return _verification(cpu, boot, words, seen)
 
 
-def _read_back(cpu: CPUState) -> tuple[Mapping[str, int], Mapping[str, int]]:
+def verify_realized(cpu: CPUState) -> Verification:
+    """Read back a CPU of a machine that is there; its vCPU must not be running.
+
+    Raises `ModelError` for a machine without accelerator.
+    """
+    machine = cpu.machine
+    if machine is None or machine.accelerator is None:
+        raise ModelError(f"{cpu.type_name} runs nowhere, so nothing was granted")
+    return _verification(cpu.model.name, cpu, _read_back(cpu), {})
+
+
+def _verification(
+    name: str, cpu: CPUState, words: tuple[Words, Words], seen: Mapping[str, int]
+) -> Verification:
+    assert cpu.machine is not None
+    return Verification(
+        name,
+        cpu.machine.accelerator_name,
+        cpu.requested,
+        cpu.granted,
+        cpu.unavailable,
+        cpu.extra,
+        tuple(word_differences(cpu.model.table, *words, seen)),
+        seen,
+    )
+
+
+def _read_back(cpu: CPUState) -> tuple[Words, Words]:
     rules = cpu.architecture.capture
     if rules is not None:
         return rules().read_back(cpu)

@@ -84,7 +84,7 @@ def describe(
     on, off = on | wanted.table.set(plus), off | wanted.table.set(minus)
     identity = changed_identity(type(cpu), expansion.identity, known)
     described = LibvirtCPU(
-        model=known.model.name,
+        model=names.guest_name(known.model.name),
         vendor=vendor_of(known.model.name, names) if "vendor" not in identity else None,
         vendor_id=identity.pop("vendor") if identity.get("vendor") else None,
         phys_bits=identity.pop("phys-bits", None) or None,
@@ -139,7 +139,7 @@ def resolve(described: LibvirtCPU, arch: str, models: Models, names: LibvirtName
     for feature, lacking in asked.unmet().items():
         if feature in on - wanted:
             notes.append(f"{feature} requires {', '.join(lacking)}, which is off: it is left out")
-    _tell_difference(described.model, cpu_class, usable(held, names), on | off, notes)
+    _tell_difference(described.model, cpu_class, names, usable(held, names), on | off, notes)
     _check_vendor(described, cpu_class, names, notes)
     properties = _properties(described, cpu_class, notes)
     return Imported(request_for(cpu_class, wanted, properties), tuple(notes))
@@ -153,6 +153,10 @@ def _libvirt_class(
 ) -> CPUClass:
     """The CPU type to name to libvirt: this one, or the nearest of those that libvirt knows."""
     arch = cpu.model.arch
+    for ours in filter(None, names.map.guests.values()):
+        cpu_class = models.find_model(ours, arch)
+        if cpu_class.model.family == cpu.model.family:
+            return cpu_class
     if not names.map.models or cpu.model.name in names.map.models:
         return type(cpu)
     known = [model for model in named_models(models, arch) if model.name in names.map.models]
@@ -232,8 +236,13 @@ def _switched(
 def class_of(name: str, arch: str, models: Models, names: LibvirtNames) -> CPUClass:
     """The CPU type for libvirt's model: of the same name, or nearest to its features."""
     catalogue = models.catalogue(arch)
-    if name in catalogue:
-        return models.find_model(name, arch)
+    ours = names.renamed(name)
+    if ours is None:
+        raise FormatError(
+            f"libvirt's {name} is a CPU that QEMU, and cpufw with it, has no model of"
+        )
+    if ours in catalogue:
+        return models.find_model(ours, arch)
     held = names.model(name)
     if held is None:
         known = {*names.map.models, *(model.name for model in catalogue)}
@@ -252,12 +261,17 @@ def class_of(name: str, arch: str, models: Models, names: LibvirtNames) -> CPUCl
 
 
 def _tell_difference(
-    name: str, cpu_class: CPUClass, held: FeatureSet, named: FeatureSet, notes: list[str]
+    name: str,
+    cpu_class: CPUClass,
+    names: LibvirtNames,
+    held: FeatureSet,
+    named: FeatureSet,
+    notes: list[str],
 ) -> None:
     own = own_features(cpu_class)
-    if cpu_class.model.name != name:
+    if cpu_class.model.name != name and name in names.map.models:
         notes.append(f"{name} is libvirt's alone: {cpu_class.model.name} is nearest")
-    else:
+    elif cpu_class.model.name == name:
         signs = [f"+{each}" for each in held - own - named]
         signs += [f"-{each}" for each in own - held - named]
         if signs:

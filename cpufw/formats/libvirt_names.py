@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from cpufw.core.features import FeatureSet, FeatureTable
@@ -23,22 +25,41 @@ class LibvirtMap:
     """libvirt's CPU map of one architecture.
 
     `features` are all the names libvirt has; `vendors` maps an identity's vendor to libvirt's name
-    of it.
+    of it. Where libvirt's models are names only, `hosts` maps those that it finds in hosts to the
+    models here, and `guests` those that guests are given, too; None where there is no such model.
     """
 
     features: frozenset[str] = frozenset()
     models: Mapping[str, LibvirtModel] = field(default_factory=dict)
     vendors: Mapping[str, str] = field(default_factory=dict)
+    hosts: Mapping[str, str | None] = field(default_factory=dict)
+    guests: Mapping[str, str | None] = field(default_factory=dict)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> LibvirtMap:
         """The map that a file made by tools/libvirt_map.py holds."""
         models: dict[str, LibvirtModel] = {}
-        for name, each in record["models"].items():
+        for name, each in record.get("models", {}).items():
             held = models[each["base"]].features if "base" in each else frozenset()
             features = (held | frozenset(each.get("add", ()))) - frozenset(each.get("remove", ()))
             models[name] = LibvirtModel(features, each.get("vendor"))
-        return cls(frozenset(record["features"]), models, record["vendors"])
+        return cls(
+            frozenset(record["features"]),
+            models,
+            record.get("vendors", {}),
+            record.get("hosts", {}),
+            record.get("guests", {}),
+        )
+
+
+def names_in(folder: Path) -> Callable[[FeatureTable], LibvirtNames]:
+    """What gives libvirt's names by the map in `folder`, a file `libvirt.json`."""
+
+    def names(table: FeatureTable) -> LibvirtNames:
+        text = (folder / "libvirt.json").read_text(encoding="utf-8")
+        return LibvirtNames(table, LibvirtMap.from_record(json.loads(text)))
+
+    return names
 
 
 class LibvirtNames:
@@ -72,6 +93,17 @@ class LibvirtNames:
         if found is None and name in self.table and name not in self.table.groups:
             found = self.table[name].name
         return found
+
+    def renamed(self, name: str) -> str | None:
+        """The model here that libvirt calls `name`; itself where libvirt has no name of its own.
+
+        None for a CPU that only libvirt knows.
+        """
+        return {**self.map.hosts, **self.map.guests}.get(name, name)
+
+    def guest_name(self, model: str) -> str:
+        """What libvirt calls a model of a guest: as here, unless it has a name of its own."""
+        return next((theirs for theirs, ours in self.map.guests.items() if ours == model), model)
 
     def model(self, name: str) -> FeatureSet | None:
         """The features of libvirt's model `name`; None if libvirt has no model of its own."""

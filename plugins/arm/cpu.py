@@ -106,9 +106,6 @@ class ArmCPU(CPUState):
             name: value for name, value in identity.items() if name not in hardware or name in model
         }
 
-    def _accelerate(self) -> FeatureSet:
-        return self.requested
-
     def _release(self) -> None:
         self.id_registers = MappingProxyType({})
 

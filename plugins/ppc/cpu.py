@@ -75,14 +75,6 @@ class PPCCPU(CPUState):
     def _show(self, features: FeatureSet) -> None:
         self.hwcap, self.hwcap2 = (_word(features, word) for word in ("HWCAP", "HWCAP2"))
 
-    def _accelerate(self) -> FeatureSet:
-        assert self.expansion is not None
-        features = self.expansion.features
-        if self.machine is not None and self.machine.accelerator is not None:
-            features &= self.machine.accelerator.supported_features(features.table)
-            self._show(features)
-        return features
-
     def _release(self) -> None:
         self.pvr = self.cpu_version = self.hwcap = self.hwcap2 = None
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cpufw.core.board import Board
     from cpufw.core.cpu import CPUState
     from cpufw.core.machine import Machine
+    from cpufw.formats.format import Codec, Format
 
 LEVELS = (TopologyLevel.SOCKET, TopologyLevel.CORE, TopologyLevel.THREAD)
 
@@ -42,9 +43,39 @@ def _pseries(machine: Machine, options: Mapping[str, Any]) -> Board:
     return pseries_board(machine, options)
 
 
+def _powernv(machine: Machine, options: Mapping[str, Any]) -> Board:
+    from cpufw_ppc.powernv import powernv_board
+
+    return powernv_board(machine, options)
+
+
+def _powernv_type(generation: int) -> MachineType:
+    revision = {8: "v2.0", 9: "v2.2", 10: "v2.0"}[generation]
+    return MachineType(
+        f"powernv{generation}",
+        "ppc64",
+        f"Power server, CPUs only: POWER{generation}",
+        default_cpu=f"power{generation}_{revision}",
+        max_cpus=2048,
+        board=_powernv,
+        alias="powernv" if generation == 10 else None,
+        accel=None,
+        can_plug=False,
+        can_unplug=False,
+        hotpluggable_cpus=False,
+    )
+
+
 def _core_ids(topology: Topology, slot: SlotId) -> dict[str, int]:
     # The vCPU id of its first thread; without NUMA all are of node 0.
     return {"core-id": topology.index(slot), "node-id": 0}
+
+
+def _libvirt(arch: str) -> Codec:
+    from cpufw.formats.libvirt import LibvirtXml
+    from cpufw.formats.libvirt_names import names_in
+
+    return LibvirtXml(arch, names_in(_definitions()))
 
 
 def _definitions() -> Path:
@@ -67,6 +98,11 @@ def cpufw_architectures() -> list[Architecture]:
             _vcpu_id,
             rules=_rules,
             case_sensitive=False,
+            wording={
+                "slot-taken": "core {arch_id} already populated",
+                "out-of-range": "invalid core id {value}",
+                "wrong-type": "CPU core type should be {expected}",
+            },
         )
         for name, description in (
             ("ppc64", "Power processors, 64 and 32 bit"),
@@ -77,7 +113,7 @@ def cpufw_architectures() -> list[Architecture]:
 
 @hookimpl
 def cpufw_machine_types() -> list[MachineType]:
-    """The logical partition of a Power server; it describes CPUs and runs none."""
+    """A Power server's logical partition and the server itself; they describe CPUs, no more."""
     return [
         MachineType(
             "pseries-10.0",
@@ -87,7 +123,18 @@ def cpufw_machine_types() -> list[MachineType]:
             max_cpus=4096,
             board=_pseries,
             alias="pseries",
+            ram_id="ppc_spapr.ram",
+            acpi=False,
             accel=None,
             plug_unit=PlugUnit(TopologyLevel.CORE, "{model}-spapr-cpu-core", _core_ids),
-        )
+        ),
+        *map(_powernv_type, (8, 9, 10)),
     ]
+
+
+@hookimpl
+def cpufw_formats() -> list[Format]:
+    """What libvirt calls models."""
+    from cpufw.formats.format import Format
+
+    return [Format("libvirt", "libvirt's <cpu> XML", _libvirt, "ppc64")]

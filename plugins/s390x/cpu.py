@@ -49,6 +49,10 @@ class S390xCPU(CPUState, metaclass=S390xCPUClass):
     facilities: bytes = b""
     cpuid: int = 0
 
+    def run_facts(self) -> dict[str, Any]:
+        """`cpu-state`: only the boot CPU operates before a guest starts others (SIGP)."""
+        return {"cpu-state": "operating" if self.cpu_index == 0 else "stopped"}
+
     def set(self, name: str, value: Any) -> None:
         """Set a property; a group sets its members, so that the last word on each counts.
 
@@ -106,14 +110,6 @@ class S390xCPU(CPUState, metaclass=S390xCPUClass):
         assert self.expansion is not None
         self._show(self.expansion.features)
         self.cpuid = int(str(self.expansion.identity["machine-type"]), 16) << 16
-
-    def _accelerate(self) -> FeatureSet:
-        assert self.expansion is not None
-        features = self.expansion.features
-        if self.machine is not None and self.machine.accelerator is not None:
-            features &= self.machine.accelerator.supported_features(features.table)
-            self._show(features)
-        return features
 
     def _show(self, features: FeatureSet) -> None:
         self.facilities = facility_list(features)

@@ -31,6 +31,7 @@ from cpufw_x86.dumps import (
 )
 from cpufw_x86.properties import address_bits
 from cpufw_x86.synthesis import CpuidTemplate
+from cpufw_x86.vcpu_setup import capabilities_of
 from cpufw_x86.words import feature_words
 from cpufw_x86.xsave import components
 
@@ -161,6 +162,10 @@ class X86CaptureRules:
         """`tsc-frequency` if it is set, else the host's."""
         return expansion.identity.get("tsc-frequency", 0) // 1000 or host.tsc.khz
 
+    def needed_capabilities(self, expansion: Expansion) -> Mapping[str, str]:
+        """KVM's, for Hyper-V's enlightenments and for what holds guests to their CPUID."""
+        return capabilities_of(expansion.identity)
+
     def layout_differences(
         self, features: FeatureSet, source: HostCapture, target: HostCapture
     ) -> Iterator[str]:
@@ -184,10 +189,10 @@ class X86CaptureRules:
         """All feature words asked for, and those in what KVM_GET_CPUID2 and KVM_GET_MSRS tell."""
         assert isinstance(cpu, X86CPU)
         assert cpu.expansion is not None
-        identity = identity_of(cpu.expansion, cpu.requested, cpu.topology)
+        accelerator: Any = cpu.machine.accelerator if cpu.machine is not None else None
+        identity = identity_of(cpu.expansion, cpu.requested, cpu.topology, accelerator)
         asked = CpuidTemplate(identity, cpu.topology).for_apic_id(cpu.arch_id).words()
         words = feature_words(cpu.requested.table)
-        accelerator: Any = cpu.machine.accelerator if cpu.machine is not None else None
         if cpu.vcpu is not None:
             given = cpu.vcpu.granted_words()
         else:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cpufw.errors import ModelError
-from cpufw_x86.properties import AUTOMATIC, LEVELS, address_bits
+from cpufw_x86.properties import AUTOMATIC, LBR_FORMATS, LEVELS, NO_LBR_FORMAT, address_bits
 
 if TYPE_CHECKING:  # expanding a model must not cost the import of what makes CPUID
     from cpufw.core.features import FeatureSet
@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # expanding a model must not cost the import of what makes CP
     from cpufw_x86.cpuid_words import Levels
     from cpufw_x86.identity import CpuIdentity
 
+_PERF_CAPABILITIES = "MSR.345"
 EXACT = "exact-levels"
 """In an expansion's identity: the limits of CPUID's ranges that features do not raise."""
 
@@ -67,6 +68,10 @@ def identity_of(
     values: Mapping[str, Any] = expansion.identity
     vendor = values.get("vendor") or "\0" * VENDOR_LENGTH
     words = feature_words(features.table)
+    shown = words.encode(features)
+    lbr_format = _lbr_format(values, accelerator)
+    if lbr_format:
+        shown[_PERF_CAPABILITIES] = shown.get(_PERF_CAPABILITIES, 0) | lbr_format
     levels = _levels(values, vendor, words.encode(expansion.features), topology)
     host_bits = accelerator.host_identity()["phys-bits"] if accelerator is not None else None
     phys_bits, guest_phys_bits = address_bits(values, features, host_bits)
@@ -83,7 +88,7 @@ def identity_of(
         level_func7=levels.level_func7,
         phys_bits=phys_bits,
         guest_phys_bits=guest_phys_bits,
-        words=words.encode(features),
+        words=shown,
         caches=tuple(map(Cache.from_mapping, caches)) if caches else None,
         l3_cache=values.get("l3-cache", True),
         avx10_version=values.get("avx10-version", 0),
@@ -133,6 +138,26 @@ def _counters(values: Mapping[str, Any], accelerator: X86KvmAccelerator | None) 
     if not values.get("pmu") or accelerator is None:
         return 0, 0, 0, 0
     return accelerator.cpuid.lookup(0xA)
+
+
+def _lbr_format(values: Mapping[str, Any], accelerator: X86KvmAccelerator | None) -> int:
+    """The format of last-branch records that was asked for; a guest can only have the host's.
+
+    (IA32_PERF_CAPABILITIES bits 5:0, Intel SDM vol. 3B, 18.4.8)
+    """
+    wanted: int = values.get("lbr-fmt", NO_LBR_FORMAT)
+    if wanted in (0, NO_LBR_FORMAT):
+        return 0
+    if not values.get("pmu"):
+        raise ModelError(f"lbr-fmt={wanted:#x} needs the performance counters: set pmu=on, too")
+    if accelerator is not None:
+        own = accelerator.feature_msrs.get(0x345, 0) & LBR_FORMATS
+        if own != wanted:
+            raise ModelError(
+                f"lbr-fmt={wanted:#x}: this host's KVM has format {own:#x} "
+                "(IA32_PERF_CAPABILITIES bits 5:0), and a guest can have no other"
+            )
+    return wanted
 
 
 def _told_tsc_khz(

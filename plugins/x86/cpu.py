@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from cpufw.core.cpu import CPUState
+from cpufw.core.slot_tree import Node
 from cpufw.errors import KvmError, ModelError
 from cpufw_x86.configuration import identity_of, settled
 from cpufw_x86.properties import PROPERTIES
@@ -47,7 +48,7 @@ class X86CPU(CPUState):
         given = {**machine.compat_values(type(self)), **self._values}
         accelerator: X86KvmAccelerator | None = machine.accelerator  # type: ignore[assignment]
         # Machine types that only describe CPUs do as QEMU's; a guest gets the vendor of its model.
-        kind = getattr(machine, "machine_type", None)  # what stands in for a host has none
+        kind = machine.machine_type
         describes = kind is not None and kind.accel is None
         expansion = settled(expansion, given, accelerator, vendor_of_host=describes)
         offered = [name for name in _offered(machine) if name not in given]
@@ -66,6 +67,8 @@ class X86CPU(CPUState):
             _offered(self.machine),
         )
         self.cpuid = self._blueprint.template.for_apic_id(self.arch_id)
+        if "apic" in self.expansion.features and self.child("lapic") is None:
+            self.add_child("lapic", Node("kvm-apic"))
 
     def _accelerate(self) -> FeatureSet:
         assert self.expansion is not None
@@ -79,6 +82,7 @@ class X86CPU(CPUState):
             return self._granted(accelerator.granted_words(self.cpuid, blueprint.feature_msrs))
         pooled = pool.take(self.arch_id)
         try:
+            pooled.set_up(blueprint.setup, self.cpu_index)
             pooled.set_cpuid(self.cpuid)
             if blueprint.tsc_khz:
                 _set_tsc(pooled, blueprint.tsc_khz)
@@ -116,6 +120,7 @@ class X86CPU(CPUState):
         """Bring the vCPU to its power-on state; it must not be running."""
         if self.vcpu is not None:
             self.vcpu.reset()
+            self.vcpu.reset_partition()
 
 
 def _set_tsc(pooled: PooledVcpu, khz: int) -> None:
@@ -161,6 +166,7 @@ class _Blueprint:
     ) -> None:
         from cpufw_x86.feature_msrs import msr_values
         from cpufw_x86.synthesis import CpuidTemplate
+        from cpufw_x86.vcpu_setup import VcpuSetup
 
         features = expansion.features
         if accelerator is not None and not expansion.identity.get("x-force-features", False):
@@ -168,6 +174,9 @@ class _Blueprint:
             features &= accelerator.supported_features(table) | table.set(offered)
         identity = identity_of(expansion, features, topology, accelerator)
         self.template = CpuidTemplate(identity, topology)
+        self.setup = VcpuSetup()
+        if accelerator is not None:
+            self.setup = VcpuSetup.of(expansion.identity, identity.hyperv, accelerator)
         words = self.template.for_apic_id(0).words()
         self.shown = feature_words(features.table).decode(words)
         host_msrs = accelerator.feature_msrs if accelerator is not None else {}

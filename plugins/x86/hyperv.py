@@ -12,17 +12,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cpufw.errors import ModelError
-from cpufw_x86.cpuid import HYPERV_INTERFACE, HYPERVISOR_BASE, CpuidLeaf, CpuidTable, Registers
-from cpufw_x86.cpuid import word_place as place_of
+from cpufw_x86.cpuid import (
+    HYPERV_INTERFACE,
+    HYPERVISOR_BASE,
+    CpuidLeaf,
+    CpuidTable,
+    Registers,
+    word_place,
+)
+from cpufw_x86.properties import AUTOMATIC, PROPERTIES
 
 if TYPE_CHECKING:
     from cpufw_x86.accelerator import X86KvmAccelerator
     from cpufw_x86.kvm import X86VCPU
-
-NEVER = 0xFFFF_FFFF
-"""`hv-spinlocks`: a guest never tells that it spins."""
-UNLIMITED = 0xFFFF_FFFF
-SYNDBG = "hv-syndbg"
 
 
 class Enlightenment(NamedTuple):
@@ -59,9 +61,7 @@ ENLIGHTENMENTS: Mapping[str, Enlightenment] = {
     ),
     "hv-tlbflush-ext": Enlightenment({_FEATURES: 1 << 14}, ("hv-tlbflush",)),
     "hv-tlbflush-direct": Enlightenment({_NESTED: 1 << 17}, ("hv-vapic",)),
-    "hv-evmcs": Enlightenment(
-        {_HINTS: 1 << 14}, ("hv-vapic",), "KVM_CAP_HYPERV_ENLIGHTENED_VMCS"
-    ),
+    "hv-evmcs": Enlightenment({_HINTS: 1 << 14}, ("hv-vapic",), "KVM_CAP_HYPERV_ENLIGHTENED_VMCS"),
     "hv-ipi": Enlightenment(
         {_HINTS: 1 << 10 | _SETS_OF_VPS}, ("hv-vpindex",), "KVM_CAP_HYPERV_SEND_IPI"
     ),
@@ -92,10 +92,16 @@ PROCESSOR_MSRS = {
 }
 # and those of the partition: the guest's identity, its hypercall and TSC pages, its crash.
 PARTITION_MSRS = dict.fromkeys(
-    (0x40000000, 0x40000001, 0x40000021, *range(0x40000100, 0x40000105), *range(0x40000106, 0x40000109)),
+    (
+        0x40000000,
+        0x40000001,
+        0x40000021,
+        *range(0x40000100, 0x40000105),
+        *range(0x40000106, 0x40000109),
+    ),
     0,
 )
-_VP_INDEX = 0x40000002
+_VP_INDEX, _SCONTROL = 0x40000002, 0x40000080
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +160,7 @@ class HyperV:
         """Turn it on in a vCPU that has not run, as virtual processor `index`."""
         if "hv-synic" in self.enabled:
             vcpu.enable_cap("KVM_CAP_HYPERV_SYNIC2" if self.messages else "KVM_CAP_HYPERV_SYNIC")
+            vcpu.set_msrs({_SCONTROL: 0})  # KVM turns it on at once
         if "hv-evmcs" in self.enabled:
             vcpu.enable_evmcs()
         if self.enforced:
@@ -171,10 +178,10 @@ def hyperv_of(
     those that it needs. Without an accelerator nothing is lacking.
     """
     passthrough = values.get("hv-passthrough", False)
-    spinlocks = values.get("hv-spinlocks", NEVER)
+    spinlocks = _setting(values, "hv-spinlocks")  # by default a guest never tells that it spins
     enabled = {name for name in ENLIGHTENMENTS if values.get(name)}
     enabled |= {name for alias, name in ALIASES.items() if values.get(alias)}
-    if not (passthrough or enabled or spinlocks != NEVER):
+    if not (passthrough or enabled or spinlocks != AUTOMATIC):
         return None
     asked = sorted(enabled) or ["hv-passthrough" if passthrough else "hv-spinlocks"]
     offered = accelerator.hyperv if accelerator is not None else None
@@ -187,10 +194,14 @@ def hyperv_of(
     if enforced and accelerator is not None:
         accelerator.require("hv-enforce-cpuid", "KVM_CAP_HYPERV_ENFORCE_CPUID")
     messages = not values.get("x-hv-synic-kvm-only", False)
+    alone = values.get("hv-no-nonarch-coresharing", "off")
+    if alone == "auto":
+        known = offered is not None and _word(offered, _HINTS) & _NO_FOREIGN_SIBLINGS
+        alone = "on" if known else "off"
     if passthrough:
         if offered is None:
             raise ModelError("hv-passthrough needs the accelerator kvm, whose enlightenments it is")
-        return _all_of(offered, messages, enforced)
+        return _all_of(offered, alone == "on", messages, enforced)
     lacking = {name for name in enabled if offered is not None and not _offers(offered, name)}
     if lacking:
         raise ModelError(f"this host's KVM does not offer {', '.join(map(_told, sorted(lacking)))}")
@@ -200,25 +211,22 @@ def hyperv_of(
             required += ("hv-vpindex",)
         missing = [other for other in required if other not in enabled]
         if missing:
-            raise ModelError(f"{name} requires {' and '.join(missing)}: set {'=on,'.join(missing)}=on")
-    sharing = values.get("hv-no-nonarch-coresharing", "off")
-    if sharing == "auto":
-        alone = offered is not None and bool(_word(offered, _HINTS) & _NO_FOREIGN_SIBLINGS)
-    else:
-        alone = sharing == "on"
+            raise ModelError(
+                f"{name} requires {' and '.join(missing)}: set {'=on,'.join(missing)}=on"
+            )
     return HyperV(
         frozenset(enabled),
         (values.get("hv-vendor-id") or "Microsoft Hv").encode("ascii").ljust(12, b"\0"),
         _version(values),
         spinlocks,
-        (values.get("x-hv-max-vps", -1) & UNLIMITED, _MOST_LOGICAL_PROCESSORS, 0, 0),
-        alone,
+        (_setting(values, "x-hv-max-vps") & 0xFFFFFFFF, _MOST_LOGICAL_PROCESSORS, 0, 0),
+        alone == "on",
         messages,
         enforced,
     )
 
 
-def _all_of(offered: CpuidTable, messages: bool, enforced: bool) -> HyperV:
+def _all_of(offered: CpuidTable, alone: bool, messages: bool, enforced: bool) -> HyperV:
     """Everything that KVM offers, with the identity that KVM has itself."""
     return HyperV(
         frozenset(name for name in ENLIGHTENMENTS if _offers(offered, name)),
@@ -226,29 +234,26 @@ def _all_of(offered: CpuidTable, messages: bool, enforced: bool) -> HyperV:
         offered[HYPERVISOR_BASE + 2, 0].registers,
         offered[HYPERVISOR_BASE + 4, 0].ebx,
         offered[HYPERVISOR_BASE + 5, 0].registers,
-        False,
+        alone,
         messages,
         enforced,
     )
 
 
-VERSION_DEFAULTS = {
-    "major": 10, "minor": 0, "build": 14393, "spack": 0, "sbranch": 0, "snumber": 0,
-}  # fmt: skip
-"""Windows Server 2016's, by the end of `hv-version-id-…`."""
-
-
 def _version(values: Mapping[str, Any]) -> Registers:
-    parts = {
-        part: values.get(f"hv-version-id-{part}", default)
-        for part, default in VERSION_DEFAULTS.items()
-    }
+    def part(name: str) -> int:
+        return int(_setting(values, f"hv-version-id-{name}"))
+
     return (
-        parts["build"],
-        parts["major"] << 16 | parts["minor"],
-        parts["spack"],
-        parts["sbranch"] << 24 | parts["snumber"],
+        part("build"),
+        part("major") << 16 | part("minor"),
+        part("spack"),
+        part("sbranch") << 24 | part("snumber"),
     )
+
+
+def _setting(values: Mapping[str, Any], name: str) -> Any:
+    return values.get(name, PROPERTIES[name].default)
 
 
 def _offers(offered: CpuidTable, name: str) -> bool:
@@ -257,7 +262,7 @@ def _offers(offered: CpuidTable, name: str) -> bool:
 
 
 def _word(table: CpuidTable, name: str) -> int:
-    function, index, register = place_of(name)
+    function, index, register = word_place(name)
     leaf = table.get((function, index))
     return leaf.registers[register] if leaf is not None else 0
 

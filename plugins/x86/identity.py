@@ -32,11 +32,11 @@ class CpuIdentity:
     (`cpuid_words.minimum_levels` tells what the features need). `kvm` is whether the guest may
     know that it runs on KVM. `pmu` is whether it may use performance
     counters and `counters` is then leaf 0xA; `tsc_khz` the frequency that a guest of KVM
-    is told, 0 for none. `hyperv` is the Hyper-V that it sees beside KVM. The others are how QEMU's older machine types
-    differ: `vendor_leaves_only` hides leaves that the vendor's CPUs lack, `l1_cache_per_thread` has
-    the threads of a core share the level 1 caches in leaf 4, `complex_indexing_hidden` keeps leaf
-    4's flag of that name out of leaf 0x8000001D, `dies_are_nodes` counts dies as nodes in leaf
-    0x8000001E.
+    is told, 0 for none. `hyperv` is the Hyper-V that it sees beside KVM. The others are how
+    QEMU's older machine types differ: `vendor_leaves_only` hides leaves that the vendor's CPUs
+    lack, `l1_cache_per_thread` has the threads of a core share the level 1 caches in leaf 4,
+    `complex_indexing_hidden` keeps leaf 4's flag of that name out of leaf 0x8000001D,
+    `dies_are_nodes` counts dies as nodes in leaf 0x8000001E.
     """
 
     vendor: str

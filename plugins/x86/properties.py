@@ -6,7 +6,7 @@ because QEMU's machine types set it, or refused with a sentence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cpufw.core.qom import Property
@@ -35,8 +35,19 @@ def _bits_problem(bits: int) -> str | None:
     return None if bits == 0 or 32 <= bits <= 52 else "expected 32 to 52, or 0 for the default"
 
 
-def _unless_off(sentence: str) -> Callable[[Any], str | None]:
-    return lambda value: sentence if value not in (False, 0, AUTOMATIC, "", "off") else None
+def _hypervisor_problem(vendor: str) -> str | None:
+    fits = vendor.isascii() and len(vendor) <= 12
+    return None if fits else "it has at most 12 characters of ASCII"
+
+
+def _on_off_auto(value: str) -> str | None:
+    return None if value in ("on", "off", "auto") else "expected on, off or auto"
+
+
+def _lbr_problem(value: int) -> str | None:
+    if value <= LBR_FORMATS or value == NO_LBR_FORMAT:
+        return None
+    return f"expected 0 to {LBR_FORMATS:#x}"
 
 
 def _number(name: str, description: str, default: int = 0, high: int = AUTOMATIC) -> Property:
@@ -47,24 +58,40 @@ def _switch(name: str, description: str, default: bool = False) -> Property:
     return Property(name, "bool", description, default)
 
 
-def _refused(name: str, type: str, sentence: str) -> Property:
-    default: Any = {"bool": False, "string": ""}.get(type, 0)
-    return Property(
-        name, type, "not offered by any accelerator", default, check=_unless_off(sentence)
-    )
+def _refused(name: str, sentence: str) -> Property:
+    return Property(name, "bool", "not offered", False, check=lambda on: sentence if on else None)
 
 
 _NO_EFFECT = "no effect here; QEMU's machine types set it"
 
-_SWITCHES = (
-    "hv-apicv", "hv-avic", "hv-crash", "hv-emsr-bitmap", "hv-enforce-cpuid", "hv-evmcs",
-    "hv-frequencies", "hv-ipi", "hv-passthrough", "hv-reenlightenment", "hv-relaxed", "hv-reset",
-    "hv-runtime", "hv-stimer", "hv-stimer-direct", "hv-syndbg", "hv-synic", "hv-time",
-    "hv-tlbflush", "hv-tlbflush-direct", "hv-tlbflush-ext", "hv-vapic", "hv-vpindex",
-    "hv-xmm-input",
-)  # fmt: skip
-_TEXTS = ("hv-vendor-id", "hv-no-nonarch-coresharing")
-_HYPERV = "this accelerator does not offer Hyper-V enlightenments"
+_SWITCHES = {
+    "hv-relaxed": "Hyper-V: no watchdogs",
+    "hv-vapic": "Hyper-V: interrupts are ended through memory",
+    "hv-time": "Hyper-V: a reference counter and the page that turns the TSC into it",
+    "hv-crash": "Hyper-V: MSRs by which a guest tells that it crashed",
+    "hv-reset": "Hyper-V: the MSR that resets the machine",
+    "hv-vpindex": "Hyper-V: the MSR with the processor's number",
+    "hv-runtime": "Hyper-V: the MSR with the time that the processor ran",
+    "hv-synic": "Hyper-V: synthetic interrupts",
+    "hv-stimer": "Hyper-V: synthetic timers",
+    "hv-stimer-direct": "Hyper-V: synthetic timers interrupt without messages",
+    "hv-frequencies": "Hyper-V: the MSRs with the frequencies of TSC and APIC",
+    "hv-reenlightenment": "Hyper-V: the guest is told when the TSC's frequency changes",
+    "hv-tlbflush": "Hyper-V: the hypercalls that flush TLBs of other processors",
+    "hv-tlbflush-ext": "Hyper-V: those hypercalls take ranges of addresses",
+    "hv-tlbflush-direct": "Hyper-V: those hypercalls work in nested guests",
+    "hv-evmcs": "Hyper-V: enlightened VMCS, version 1",
+    "hv-ipi": "Hyper-V: the hypercall that interrupts many processors",
+    "hv-avic": "Hyper-V: the APIC's hardware help stays in use",
+    "hv-apicv": "another name of hv-avic",
+    "hv-xmm-input": "Hyper-V: hypercalls take parameters in XMM registers",
+    "hv-emsr-bitmap": "Hyper-V: nested guests' MSR bitmaps are not read again in vain",
+    "hv-enforce-cpuid": "the guest has only the enlightenments that its CPUID shows",
+    "hv-passthrough": "all enlightenments that KVM has, as KVM has them",
+}
+LBR_FORMATS = 0x3F
+NO_LBR_FORMAT = 2**64 - 1 - LBR_FORMATS
+"""What QEMU shows for `lbr-fmt` when nobody set it."""
 
 
 def _properties() -> Iterator[Property]:
@@ -104,25 +131,37 @@ def _properties() -> Iterator[Property]:
     yield _switch("x-force-features", "show features even where the accelerator lacks them", False)
     for name, default in (
         ("tcg-cpuid", True), ("vmware-cpuid-freq", True), ("fill-mtrr-mask", True),
-        ("x-migrate-smi-count", True), ("x-hv-synic-kvm-only", False), ("host-cache-info", False),
+        ("x-migrate-smi-count", True), ("host-cache-info", False),
         ("start-powered-off", False),
     ):  # fmt: skip
         yield _switch(name, _NO_EFFECT, default)
     yield Property("tsc-frequency", "int", "the time-stamp counter's, in Hz", 0, 0, 2**63 - 1)
-    yield Property("x-hv-max-vps", "int", _NO_EFFECT, -1)
-    for part in ("major", "minor", "build", "spack", "sbranch", "snumber"):
-        yield _number(f"hv-version-id-{part}", _NO_EFFECT)
-    yield from (_refused(name, "bool", _HYPERV) for name in _SWITCHES)
-    yield from (_refused(name, "string", _HYPERV) for name in _TEXTS)
-    yield _refused("hv-spinlocks", "uint32", _HYPERV)
-    for name, type, what in (
-        ("xen-vapic", "bool", "Xen's vAPIC"),
-        ("lmce", "bool", "local machine-check exceptions"),
-        ("kvm-pv-enforce-cpuid", "bool", "KVM_CAP_ENFORCE_PV_FEATURE_CPUID"),
-        ("lbr-fmt", "uint64", "last-branch records"),
-        ("ucode-rev", "uint64", "a microcode revision of the guest's own"),
+    yield from (_switch(name, description) for name, description in _SWITCHES.items())
+    yield _number("hv-spinlocks", "Hyper-V: tries before a guest tells that it spins", AUTOMATIC)
+    text = "Hyper-V: only sibling threads share a core: on, off, or auto for what KVM says"
+    yield Property("hv-no-nonarch-coresharing", "string", text, "off", check=_on_off_auto)
+    text = "Hyper-V: who says it is, at most 12 characters"
+    yield Property("hv-vendor-id", "string", text, "", check=_hypervisor_problem)
+    for part, usual, high in (
+        ("major", 10, 0xFFFF),
+        ("minor", 0, 0xFFFF),
+        ("build", 14393, AUTOMATIC),
+        ("spack", 0, AUTOMATIC),
+        ("sbranch", 0, 0xFF),
+        ("snumber", 0, 0xFFFFFF),
     ):
-        yield _refused(name, type, f"this accelerator does not offer {what}")
+        yield _number(f"hv-version-id-{part}", "Hyper-V: its version", usual, high)
+    text = "Hyper-V: the most processors it says it can have, -1 for no limit"
+    yield Property("x-hv-max-vps", "int", text, -1, -1, 2**31 - 1)
+    yield _switch("x-hv-synic-kvm-only", "Hyper-V: synthetic interrupts as before QEMU 2.12")
+    yield _refused("hv-syndbg", "cpufw has no VMBus, which the debugger's device needs")
+    yield _refused("xen-vapic", "it needs guests of Xen, which cpufw does not run")
+    yield _switch("lmce", "machine checks can be one CPU's alone (IA32_MCG_CAP bit 27)")
+    yield _switch("kvm-pv-enforce-cpuid", "the guest has only KVM's features that CPUID shows")
+    text = "what IA32_BIOS_SIGN_ID holds, 0 for what KVM says"
+    yield Property("ucode-rev", "uint64", text, 0)
+    text = "format of last-branch records (IA32_PERF_CAPABILITIES), which must be the host's"
+    yield Property("lbr-fmt", "uint64", text, NO_LBR_FORMAT, check=_lbr_problem)
 
 
 PROPERTIES: Mapping[str, Property] = {spec.name: spec for spec in _properties()}

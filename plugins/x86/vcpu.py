@@ -14,6 +14,7 @@ from cpufw.errors import HotplugError, KvmError
 from cpufw.kvm.native import lib
 from cpufw_x86.cpuid import CpuidLeaf, CpuidTable
 from cpufw_x86.feature_msrs import feature_words_of
+from cpufw_x86.hyperv import PARTITION_MSRS, PROCESSOR_MSRS
 from cpufw_x86.kvm import (
     FLAG_SIGNIFICANT_INDEX,
     X86VCPU,
@@ -24,6 +25,7 @@ from cpufw_x86.kvm import (
     Sregs,
     VcpuEvents,
 )
+from cpufw_x86.vcpu_setup import VcpuSetup
 
 # What a guest may have pointed at its memory: Linux Documentation/virt/kvm/x86/msr.rst.
 _KVM_MSRS = (0x4B564D00, 0x4B564D01, 0x4B564D02, 0x4B564D03, 0x4B564D04, 0x11, 0x12)
@@ -74,8 +76,24 @@ class PooledVcpu:
     def __init__(self, vcpu: X86VCPU, power_on: PowerOnState) -> None:
         self.vcpu = vcpu
         self.has_run = False
+        self._setup = VcpuSetup()
         self._cpuid: CpuidTable | None = None
         self._lapic, self._power_on = vcpu.initial_lapic, power_on
+
+    def set_up(self, setup: VcpuSetup, index: int) -> None:
+        """Tell the vCPU what it is beside its CPUID, as the machine's CPU `index`.
+
+        A vCPU that has run keeps that for ever: raises `HotplugError` when `setup` differs.
+        """
+        if setup == self._setup:
+            return
+        if self.has_run:
+            raise HotplugError(
+                f"vCPU {self.vcpu.id} has run with other settings, which KVM cannot change; "
+                "plug a CPU with the same properties as before"
+            )
+        setup.apply(self.vcpu, index)
+        self._setup = setup
 
     def set_cpuid(self, table: CpuidTable) -> None:
         """Give the vCPU its CPUID.
@@ -122,13 +140,21 @@ class PooledVcpu:
         if self._power_on.xcrs:
             self.vcpu.set_xcrs(self._power_on.xcrs)
         self.vcpu.set_xsave(self._power_on.xsave)
-        self._reset_msrs()
+        at_reset = _MSRS_AT_RESET
+        if self._setup.hyperv is not None:
+            at_reset = at_reset | PROCESSOR_MSRS
+        self._reset_msrs(at_reset)
         self.vcpu.set_lapic(self._lapic)
         self.vcpu.set_vcpu_events(self._power_on.events)
 
-    def _reset_msrs(self) -> None:
-        now = self.vcpu.get_known_msrs(_MSRS_AT_RESET)
-        changed = {n: _MSRS_AT_RESET[n] for n, value in now.items() if value != _MSRS_AT_RESET[n]}
+    def reset_partition(self) -> None:
+        """Reset what all vCPUs of a guest of Hyper-V have in common."""
+        if self._setup.hyperv is not None:
+            self._reset_msrs(PARTITION_MSRS)
+
+    def _reset_msrs(self, at_reset: Mapping[int, int]) -> None:
+        now = self.vcpu.get_known_msrs(at_reset)
+        changed = {n: at_reset[n] for n, value in now.items() if value != at_reset[n]}
         try:
             self.vcpu.set_msrs(changed)
         except KvmError:  # one that can only be read: each by itself

@@ -233,3 +233,19 @@ def test_hosts_of_two_architectures_and_unknown_models_are_refused(
         check(framework, "Haswell-v4", hosts["haswell-ep"], other)
     with pytest.raises(NotFoundError, match="did you mean Haswell-v4"):
         check(framework, "Haswel-v4", hosts["haswell-ep"], hosts["haswell-ep"])
+
+
+def test_settings_that_need_a_capability_of_the_targets_kvm(
+    framework: Framework, hosts: dict[str, HostCapture]
+) -> None:
+    cpu = "pentium3-v1,hv-relaxed,hv-vpindex,hv-ipi,kvm-pv-enforce-cpuid=on"
+    pvm = hosts["pvm"]
+    refused = said(check(framework, cpu, pvm, pvm), Verdict.NO)
+    assert {"hv-relaxed", "hv-vpindex", "hv-ipi"} == {name for name in refused if "hv-" in name}
+    assert refused["hv-ipi"].reason == f"{pvm.name} has no KVM_CAP_HYPERV_SEND_IPI"
+    able = ("KVM_CAP_HYPERV_CPUID", "KVM_CAP_HYPERV_SEND_IPI", "KVM_CAP_HYPERV_VP_INDEX")
+    capabilities = dict(pvm.accelerator_capabilities) | dict.fromkeys(able, 1)
+    other = replace(pvm, accelerator_capabilities=capabilities)
+    assert not said(check(framework, cpu, pvm, other), Verdict.NO).keys() & refused.keys()
+    silent = check(framework, "Haswell-v4,hv-relaxed", hosts["haswell-ep"], hosts["cascade-lake"])
+    assert "hv-relaxed" in said(silent, Verdict.UNKNOWN)

@@ -9,7 +9,7 @@ from cpufw.framework import Framework
 from cpufw_x86.cpu import X86CPU
 from cpufw_x86.cpuid import CpuidTable
 from cpufw_x86.feature_msrs import feature_words_of, msr_values
-from cpufw_x86.properties import PROPERTIES
+from cpufw_x86.kvm import X86KVM
 
 
 def cpuid(framework: Framework, cpu: str) -> CpuidTable:
@@ -42,18 +42,6 @@ def test_a_feature_that_raises_no_level_stays_out_of_sight(framework: Framework)
     assert "7.0.EDX" not in table.words()
 
 
-@pytest.mark.parametrize("name", [name for name in PROPERTIES if name.startswith("hv-")])
-def test_hyper_v_is_refused_by_name(framework: Framework, name: str) -> None:
-    if name.startswith("hv-version-id-"):  # QEMU's machine types set it
-        assert framework.cpu(f"Haswell,{name}=1").get(name) == 1
-        return
-    value = {"bool": "on", "string": "KVMKVMKVM"}.get(PROPERTIES[name].type, "0x1fff")
-    with pytest.raises(PropertyError) as raised:
-        framework.cpu(f"Haswell,{name}={value}")
-    said = "this accelerator does not offer Hyper-V enlightenments"
-    assert str(raised.value) == f"Haswell-x86_64-cpu.{name}={value} is not valid: {said}"
-
-
 @pytest.mark.parametrize("off", ["hv-relaxed=off", "hv-spinlocks=0xffffffff", "lmce=off"])
 def test_what_is_off_may_be_said_to_be(framework: Framework, off: str) -> None:
     assert cpuid(framework, f"Haswell,{off}") == cpuid(framework, "Haswell")
@@ -62,9 +50,9 @@ def test_what_is_off_may_be_said_to_be(framework: Framework, off: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ("lmce=on", "this accelerator does not offer local machine-check exceptions"),
-        ("xen-vapic=on", "this accelerator does not offer Xen's vAPIC"),
-        ("ucode-rev=1", "this accelerator does not offer a microcode revision of the guest's own"),
+        ("xen-vapic=on", "it needs guests of Xen"),
+        ("lbr-fmt=0x40", "expected 0 to 0x3f"),
+        ("ucode-rev=-1", "out of range"),
         ("phys-bits=31", "expected 32 to 52, or 0 for the default"),
     ],
 )
@@ -125,6 +113,51 @@ def test_msrs_of_vmx_that_kvm_lacks_are_left_out() -> None:
         0x10A: 0x2B,
         0xCF: 1 << 5,
     }
+
+
+@pytest.mark.kvm
+def test_a_guest_has_the_microcode_revision_it_is_given(framework: Framework) -> None:
+    cpu = "Haswell,check=off,ucode-rev=0x1234500000000,kvm-pv-enforce-cpuid=on"
+    with framework.machine("pc", cpu=cpu) as machine:
+        plugged = machine.cpus()[0]
+        assert isinstance(plugged, X86CPU)
+        assert plugged.vcpu is not None
+        for _ in range(2):
+            assert plugged.vcpu.vcpu.get_msrs([0x8B]) == {0x8B: 0x1234500000000}
+            plugged.reset()
+
+
+@pytest.mark.kvm
+def test_local_machine_checks_where_kvm_has_them(framework: Framework) -> None:
+    with X86KVM() as kvm:
+        supported = bool(kvm.get_mce_cap_supported() & 1 << 27)
+    if not supported:
+        with (
+            pytest.raises(ModelError, match=r"lmce: this host's KVM has no local machine checks"),
+            framework.machine("pc", cpu="Haswell,check=off,lmce=on"),
+        ):
+            pass
+        return
+    with framework.machine("pc", cpu="Haswell,check=off,lmce=on") as machine:
+        vcpu = machine.cpus()[0].vcpu.vcpu  # type: ignore[attr-defined]
+        assert vcpu.get_msrs([0x179])[0x179] & 1 << 27
+
+
+@pytest.mark.kvm
+def test_branch_records_are_the_hosts_or_none(framework: Framework) -> None:
+    with pytest.raises(ModelError, match="lbr-fmt=0x5 needs the performance counters: set pmu=on"):
+        cpuid(framework, "Haswell,lbr-fmt=5")
+    accelerator = framework.open_accelerator("x86_64", "kvm")
+    try:
+        own = accelerator.feature_msrs.get(0x345, 0) & 0x3F  # type: ignore[attr-defined]
+    finally:
+        accelerator.close()
+    other = own ^ 1 or 2
+    with (
+        pytest.raises(ModelError, match=f"this host's KVM has format {own:#x}"),
+        framework.machine("pc", cpu=f"Haswell,check=off,pmu=on,lbr-fmt={other}"),
+    ):
+        pass
 
 
 @pytest.mark.kvm

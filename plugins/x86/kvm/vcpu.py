@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from cpufw.errors import KvmError
 from cpufw.kvm import VCPU, Exit, InternalErrorExit
+from cpufw.kvm.handle import constant
 from cpufw.kvm.native import ffi as core_ffi
 from cpufw.kvm.native import lib as core_lib
-from cpufw.kvm.handle import constant
 
 from .cpuid import CpuidEntry, entries_struct, read_entries
 from .exits import DebugExit, HypervExit, IoapicEoiExit, MsrExit

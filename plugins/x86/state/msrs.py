@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from cpufw.errors import KvmError, StateError
+from cpufw_x86.hyperv import PROCESSOR_MSRS
 from cpufw_x86.kvm import X86KVM, X86VCPU
 
 TSC, TSC_DEADLINE = 0x10, 0x6E0
 
 # State that KVM_GET_MSR_INDEX_LIST leaves out (Intel SDM vol. 4, table 2-2).
 _MTRRS = (0x2FF, 0x250, 0x258, 0x259, *range(0x268, 0x270), *range(0x200, 0x210))
+_SCONTROL = 0x40000080  # of the MSRs of Hyper-V's synthetic interrupts and timers some are listed
 _MCG_CAP, _MACHINE_CHECK_BANKS, _BANK_MSRS = 0x179, 0x400, 4
 
 
@@ -22,6 +24,8 @@ class MsrList:
         described = set(kvm.get_msr_feature_index_list())
         listed = (index for index in kvm.get_msr_index_list() if index not in described)
         self._candidates = dict.fromkeys((*listed, *_MTRRS, TSC, TSC_DEADLINE))
+        if _SCONTROL in self._candidates:
+            self._candidates |= dict.fromkeys(PROCESSOR_MSRS)
         self._readable: tuple[int, ...] | None = None
 
     def read(self, vcpu: X86VCPU) -> dict[int, int]:

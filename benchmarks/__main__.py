@@ -18,10 +18,21 @@ from benchmarks.algebra import algebra_figures
 from benchmarks.commands import CommandTimer, command_figures
 from benchmarks.figures import Row, Skipped
 from benchmarks.guests import Bench, first_exit, hotplug, port_exits, serial_output
+from benchmarks.linux import linux_figures
+from benchmarks.monitor import monitor
 from benchmarks.report import print_json, print_table
 from benchmarks.toolchain import BuildError, build_program, install_cpufw
 
-_GROUPS = ("commands", "algebra", "first-exit", "exits", "serial-1MB", "hotplug")
+_GROUPS = (
+    "commands",
+    "algebra",
+    "linux",
+    "first-exit",
+    "exits",
+    "serial-1MB",
+    "hotplug",
+    "monitor",
+)
 
 
 def main() -> None:
@@ -55,6 +66,13 @@ def _options() -> Namespace:
         help="a Python with cpufw installed, to measure commands with (default: build the wheel "
         "and install it in a scratch environment)",
     )
+    parser.add_argument(
+        "--vmm",
+        default="",
+        metavar="COMMAND",
+        help="a program that boots Linux, too, to compare with: its command line, with {kernel}, "
+        "{initrd} and {append}; it must print what its guest prints",
+    )
     options = parser.parse_args()
     for group in options.groups:
         if group not in _GROUPS:
@@ -75,6 +93,9 @@ def _measure(options: Namespace, folder: Path) -> Iterator[Row]:
     if "algebra" in options.groups:
         _progress("algebra")
         yield from algebra_figures(options.scale)
+    if "linux" in options.groups:
+        _progress("linux")
+        yield from linux_figures(os.environ.get("CPUFW_GUESTS", ""), options.scale, options.vmm)
     framework = cpufw.Framework()
     try:
         accelerator = framework.open_accelerator("x86_64", "kvm")
@@ -87,6 +108,7 @@ def _measure(options: Namespace, folder: Path) -> Iterator[Row]:
         ("exits", port_exits),
         ("serial-1MB", serial_output),
         ("hotplug", hotplug),
+        ("monitor", monitor),
     ):
         if name in options.groups:
             _progress(name)

@@ -14,6 +14,17 @@ class CpufwError(Exception):
     """Something a user can understand and act on; the message is one clear sentence."""
 
 
+class ReasonedError(CpufwError):
+    """An error that programs tell by its `reason`, one word; `facts` are what it is about.
+
+    Both are empty where the sentence is all there is to say.
+    """
+
+    def __init__(self, message: str, reason: str = "", **facts: object) -> None:
+        super().__init__(message)
+        self.reason, self.facts = reason, facts
+
+
 class UsageError(CpufwError):
     """The request itself is malformed: an option's syntax, a wrong combination (exit status 2)."""
 
@@ -46,7 +57,7 @@ class DefinitionError(CpufwError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
-class PropertyError(CpufwError):
+class PropertyError(ReasonedError):
     """A property that does not exist, has the wrong type, or can no longer be set."""
 
 
@@ -54,11 +65,11 @@ class ModelError(CpufwError):
     """A CPU model that contradicts itself, for example a feature without what it requires."""
 
 
-class TopologyError(CpufwError):
+class TopologyError(ReasonedError):
     """A `-smp` description or a slot's ids that do not fit together."""
 
 
-class HotplugError(CpufwError):
+class HotplugError(ReasonedError):
     """A plug or an unplug that cannot be done; the machine is as it was."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # naming models must not cost the import of what makes machin
     from cpufw.definitions.document import Problem
     from cpufw.definitions.index import Row
     from cpufw.snapshot.channel import Channel
+
 
 DEFAULT_ACCEL = "default"
 """The accelerators that the machine type names."""
@@ -253,9 +255,39 @@ class Framework:
             known += machine_names(data)
         raise NotFoundError("machine type", name, known)
 
+    def machine_types_of(self, arch: str) -> list[MachineType]:
+        """Every machine type of an architecture, those of definitions in all their versions."""
+        from cpufw.definitions.machines import machine_names, machine_type
+
+        found = {kind.name: kind for kind in self.machine_types.values() if kind.arch == arch}
+        for owner, data in self._layers.machines():
+            for name in machine_names(data) if owner == arch else ():
+                kind = machine_type(data, name, self.suffix(arch))
+                if kind is not None:
+                    found.setdefault(kind.name, kind)
+        return list(found.values())
+
     def _guest_machines(self, arch: str) -> list[MachineType]:
         kinds = {kind.name: kind for kind in self.machine_types.values()}
         return [kind for kind in kinds.values() if kind.arch == arch and kind.accel is not None]
+
+    def with_board(self, kind: MachineType) -> MachineType:
+        """`kind`; one that only describes CPUs with the board that runs its guests.
+
+        Raises `UsageError` if none does.
+        """
+        if kind.accel is not None:
+            return kind
+        family = kind.name.rpartition("-")[0]
+        boards = self._guest_machines(kind.arch)
+        for each in boards:
+            if family in each.runs:
+                return replace(kind, board=each.board, accel=each.accel)
+        names = [each.alias or each.name for each in boards]
+        raise UsageError(
+            f"machine type {kind.name} only describes CPUs; "
+            f"to run a guest use {' or '.join(names) or 'one that has a board'}"
+        )
 
     def open_accelerator(self, arch: str, names: str) -> Accelerator:
         """Open the first of the accelerators in `names` (`"kvm:unicorn"`) that can be.
@@ -286,16 +318,14 @@ class Framework:
 
     def unavailable_features(self, type_name: str, accelerator: Accelerator) -> FeatureSet:
         """What a CPU of this type would ask for and `accelerator` cannot give."""
+        from cpufw.core.accel import Offer
+
         cpu_class = self.cpu_class(type_name)
         model = cpu_class.model
         if model.dynamic:
             return model.table.empty
-        on, off = accelerator.default_features(model.table)
         cpu: CPUState = cpu_class()
-        wanted = cpu.expand().features
-        if not model.static:
-            wanted = (wanted | on) - off
-        return wanted - accelerator.supported_features(model.table)
+        return Offer(accelerator, model.table).lacks(cpu.expand().features, cpu.settled)
 
     def machine(
         self,
@@ -311,8 +341,8 @@ class Framework:
         `cpu` is a `--cpu` string (`Haswell,+pcid,-avx,stepping=3`) or one taken apart, `smp` a
         `-smp` string or a topology, `accel` names an accelerator, is an opened one, or None for
         none; without it the machine type decides. `arch` is the architecture of a
-        machine `none`, if several have the model. `options` are the machine type's own. Raises
-        what its parts raise; nothing stays open then.
+        machine `none`, if several have the model. `options` are the machine type's own, or those
+        of the board that runs its guests. Raises what its parts raise; nothing stays open then.
         """
         from cpufw.core.board import BareBoard
         from cpufw.core.machine import Machine
@@ -334,12 +364,8 @@ class Framework:
             )
         else:
             kind = self.machine_type(machine)
-            if options and kind.accel is None:
-                runs = [each.alias or each.name for each in self._guest_machines(kind.arch)]
-                raise UsageError(
-                    f"machine type {kind.name} only describes CPUs; "
-                    f"to run a guest use {' or '.join(runs) or 'one that has a board'}"
-                )
+            if options:
+                kind = self.with_board(kind)
             request = request or parse_cpu(kind.default_cpu)
             cpu_class = self.find_model(request.model, kind.arch)
         levels = cpu_class.architecture.levels

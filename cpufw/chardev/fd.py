@@ -92,12 +92,12 @@ def open_fd(number: int) -> FdChardev:
 
 
 class FileChardev(FdChardev):
-    """`file:PATH`: output only, into a file that is made or emptied."""
+    """`file:PATH`: output only, into a file that is made or emptied, or with `append` continued."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, append: bool = False) -> None:
         self._path = path
         try:
-            file = path.open("wb", buffering=0)
+            file = path.open("ab" if append else "wb", buffering=0)
         except OSError as error:
             raise ChardevError(f"{path} cannot be opened: {error.strerror}") from None
         with file:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
-import stat
-from contextlib import suppress
 from pathlib import Path
 
 from cpufw.chardev.backlog import ClientChardev
 from cpufw.chardev.loop import POLLIN, POLLOUT, EventLoop
-from cpufw.errors import ChardevError
+from cpufw.chardev.unix_socket import UnixListener
 
 _CHUNK = 4096
 
@@ -24,9 +20,8 @@ class UnixChardev(ClientChardev):
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"unix:{path}")
-        self._path = path
-        self._listener = _listen(path)
-        self._identity = _identity(path)
+        self._listening = UnixListener(path, 1)
+        self._listener = self._listening.socket
         self._client: socket.socket | None = None
         self._reads = True
         self._input_ended = False
@@ -132,52 +127,4 @@ class UnixChardev(ClientChardev):
         if self._client is not None:
             self._client.close()
             self._client = None
-        self._listener.close()
-        if _identity(self._path) == self._identity:
-            with suppress(OSError):
-                self._path.unlink()
-
-
-def _listen(path: Path) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX)
-    try:
-        try:
-            listener.bind(str(path))
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            _remove_stale(path)
-            listener.bind(str(path))
-        listener.listen(1)
-    except OSError as error:
-        listener.close()
-        reason = error.strerror or str(error)  # a path that is too long has no errno
-        raise ChardevError(f"no socket can be made at {path}: {reason}") from None
-    except BaseException:
-        listener.close()
-        raise
-    listener.setblocking(False)
-    return listener
-
-
-def _remove_stale(path: Path) -> None:
-    if not stat.S_ISSOCK(path.lstat().st_mode):
-        raise ChardevError(f"{path} is there already and is no socket: name another path")
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-            return
-        except OSError:
-            pass  # somebody listens, and is busy
-    raise ChardevError(f"another process listens at {path}: end it, or name another path")
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+        self._listening.close()

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from cpufw.cli.completion import completes_files
 from cpufw.cli.output import say, warn
-from cpufw.core.board import Outcome
 from cpufw.errors import CpufwError, MigrationInDoubtError, UsageError
 
 if TYPE_CHECKING:
+    from cpufw.core.board import Outcome
     from cpufw.core.machine import Machine
     from cpufw.framework import Framework
 
@@ -155,6 +155,8 @@ def wait_for_end(machine: Machine, options: Namespace) -> Outcome:
 
 
 def _save(machine: Machine, options: Namespace) -> Outcome:
+    from cpufw.core.board import Outcome
+
     machine.pause()  # what it would do after being saved it would do twice
     machine.save(options.save, compress=options.compress)
     say(f"saved to {options.save}")
@@ -162,6 +164,7 @@ def _save(machine: Machine, options: Namespace) -> Outcome:
 
 
 def _migrate(machine: Machine, options: Namespace) -> Outcome:
+    from cpufw.core.board import Outcome
     from cpufw.snapshot.channel import Address
     from cpufw.snapshot.migration import Limits, Migration
 

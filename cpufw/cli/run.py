@@ -16,7 +16,7 @@ from cpufw.cli.guest_options import (
     board_options,
     host_options,
 )
-from cpufw.cli.monitor import add_monitor_options, monitored
+from cpufw.cli.monitor import add_monitor_options, check_monitor, greeted, monitored
 from cpufw.cli.output import say, warn
 from cpufw.cli.serial import (
     add_serial_option,
@@ -31,6 +31,7 @@ from cpufw.errors import UsageError
 if TYPE_CHECKING:
     from cpufw.core.machine import Machine
     from cpufw.framework import Framework
+    from cpufw.monitor.greeter import Greeter
 
 _EPILOG = """\
 exit status:
@@ -63,6 +64,12 @@ def configure(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Run the guest to its end; returns the exit status it means."""
     check_arrival(options)
+    check_monitor(options)
+    with greeted(options) as greeter:
+        return _run(options, greeter)
+
+
+def _run(options: Namespace, greeter: Greeter | None) -> int:
     is_saved = options.load is not None or options.incoming is not None
     begin = arrived if is_saved else _booted
     given = host_options(options) if is_saved else board_options(options)
@@ -80,7 +87,7 @@ def run(options: Namespace) -> int:
             for sentence in dict.fromkeys(s for cpu in machine.cpus() for s in cpu.warnings):
                 warn(sentence)
             say_places(chardevs, console)
-            with monitored(framework, machine, options):
+            with monitored(framework, machine, options, greeter):
                 if machine.status == "prelaunch" and not options.paused:
                     machine.start()
                 outcome = wait_for_end(machine, options)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cpufw.errors import ModelError, StateError
+from cpufw.errors import GuestError, ModelError, StateError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +32,14 @@ class Outcome:
 class Board(Protocol):
     """What surrounds the CPUs: memory, devices, and the way the guest is told of a CPU."""
 
+    def show_devices(self) -> None:
+        """Put its devices and its memory into the machine's tree; the boot CPUs are there."""
+
+    @property
+    def memory_size(self) -> int:
+        """Bytes of RAM; 0 without any."""
+        ...
+
     def cpu_plugged(self, slot: Slot, hotplugged: bool) -> None:
         """The CPU of `slot` is realized: let it run and, if hot-plugged, tell the guest."""
 
@@ -43,6 +52,10 @@ class Board(Protocol):
 
     def cpu_unplugged(self, slot: Slot) -> None:
         """The guest gave up the CPU of `slot`: stop it."""
+
+    def node_of(self, slot: Slot) -> int | None:
+        """The NUMA node of `slot`; None where the machine has no nodes."""
+        ...
 
     def thread_id(self, slot: Slot) -> int:
         """The host's number of the thread that runs the CPU of `slot`; 0 if none does."""
@@ -89,6 +102,31 @@ class Board(Protocol):
         """Registers and code of each CPU of a stopped machine."""
         ...
 
+    def registers(self, slot: Slot) -> dict[str, int]:
+        """Values of registers of the CPU of `slot`, by name; `pc` is one. Raises `GuestError`."""
+        ...
+
+    def registers_text(self, slot: Slot) -> str:
+        """All of its registers, for people. Raises `GuestError`."""
+        ...
+
+    def read_memory(self, slot: Slot, address: int, size: int, physical: bool = False) -> bytes:
+        """`size` bytes of guest memory, fewer where it ends. Raises `GuestError`.
+
+        From the address as the CPU of `slot` sees it, or from a physical one.
+        """
+        ...
+
+    def disassemble(
+        self, slot: Slot, address: int, count: int, physical: bool = False
+    ) -> list[tuple[int, bytes, str]]:
+        """Address, code and text of `count` instructions, fewer where memory ends."""
+        ...
+
+    def held(self) -> AbstractContextManager[None]:
+        """In this block no vCPU runs. Raises `GuestError` if one is stuck."""
+        ...
+
     def report(self) -> list[str]:
         """What there is to say of the run beyond its outcome, a sentence each."""
         ...
@@ -107,6 +145,9 @@ class BareBoard:
             )
         self._machine = machine
 
+    def show_devices(self) -> None:
+        """There are none."""
+
     def cpu_plugged(self, slot: Slot, hotplugged: bool) -> None:
         """Nothing to tell: there is no guest."""
 
@@ -120,6 +161,10 @@ class BareBoard:
 
     def cpu_unplugged(self, slot: Slot) -> None:
         """Nothing runs."""
+
+    def node_of(self, slot: Slot) -> int | None:  # noqa: ARG002 - the protocol's name
+        """There is no memory to be near to."""
+        return None
 
     def thread_id(self, slot: Slot) -> int:  # noqa: ARG002 - the protocol's name
         """Nothing runs."""
@@ -142,6 +187,7 @@ class BareBoard:
         return Outcome("stopped")
 
     status = "prelaunch"
+    memory_size = 0
 
     def pause(self) -> None:
         """Nothing runs."""
@@ -150,7 +196,8 @@ class BareBoard:
         """Nothing is paused."""
 
     def reset(self) -> None:
-        """Nothing has begun."""
+        """Nothing has begun; observers are told all the same."""
+        self._machine.notify("RESET", guest=False, reason="host-qmp-system-reset")
 
     def nmi(self) -> None:
         """Nothing can be interrupted."""
@@ -160,11 +207,48 @@ class BareBoard:
         raise StateError(f"machine type {self._machine.machine_type.name} has no guest to save")
 
     def powerdown(self) -> None:
-        """Nothing is on."""
+        """Nobody is there to see it; observers are told all the same."""
+        self._machine.notify("POWERDOWN")
 
     def describe(self) -> str:
         """No CPU does anything here."""
         return ""
+
+    def registers(self, slot: Slot) -> dict[str, int]:  # noqa: ARG002 - the protocol's name
+        """Raise `GuestError`: nothing runs, so registers hold nothing."""
+        raise self._no_guest()
+
+    def registers_text(self, slot: Slot) -> str:  # noqa: ARG002 - the protocol's name
+        """Raise `GuestError`."""
+        raise self._no_guest()
+
+    def read_memory(
+        self,
+        slot: Slot,  # noqa: ARG002 - the protocol's names
+        address: int,  # noqa: ARG002
+        size: int,  # noqa: ARG002
+        physical: bool = False,  # noqa: ARG002
+    ) -> bytes:
+        """Raise `GuestError`: there is no memory."""
+        raise self._no_guest()
+
+    def disassemble(
+        self,
+        slot: Slot,  # noqa: ARG002 - the protocol's names
+        address: int,  # noqa: ARG002
+        count: int,  # noqa: ARG002
+        physical: bool = False,  # noqa: ARG002
+    ) -> list[tuple[int, bytes, str]]:
+        """Raise `GuestError`: there is no code."""
+        raise self._no_guest()
+
+    def held(self) -> AbstractContextManager[None]:
+        """No vCPU ever runs."""
+        return nullcontext()
+
+    def _no_guest(self) -> GuestError:
+        name = self._machine.machine_type.name
+        return GuestError(f"machine type {name} has no guest to look into")
 
     def report(self) -> list[str]:
         """Nothing ran."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cpufw.core.features import FeatureSet
 from cpufw.core.model import CPUModel, Expansion, expand
-from cpufw.core.qom import Object, Property
+from cpufw.core.qom import DEVICE_PROPERTIES, Object, Property
 from cpufw.core.topology import Topology
 from cpufw.errors import ModelError, PropertyError
 
@@ -64,11 +64,9 @@ def build_cpu_class(model: CPUModel, architecture: Architecture, type_name: str)
 
 def _class_properties(cls: CPUClass) -> dict[str, Property]:
     model = cls.model
-    properties = dict(cls.extra_properties)  # type: ignore[attr-defined]
-    for level in cls.architecture.levels:
-        properties[level.id_name] = Property(
-            level.id_name, "int", f"place in the topology: {level.value}", low=0, high=2**31 - 1
-        )
+    properties = {spec.name: spec for spec in DEVICE_PROPERTIES}
+    properties.update(cls.extra_properties)  # type: ignore[attr-defined]
+    properties.update(cls.architecture.place_properties)
     for name, value in model.identity.items():
         if name in properties:
             spec = properties[name]
@@ -82,9 +80,19 @@ def _class_properties(cls: CPUClass) -> dict[str, Property]:
         spec = Property(feature.name, "bool", feature.description, on)
         for name in (feature.name, *feature.aliases.get("qemu", ())):
             properties.setdefault(name, spec)
+    properties[_UNAVAILABLE.name] = _UNAVAILABLE
     properties["check"] = Property("check", "bool", "warn of features not granted", True)
     properties["enforce"] = Property("enforce", "bool", "refuse if a feature is not granted", False)
     return properties
+
+
+_UNAVAILABLE = Property(
+    "unavailable-features",
+    "strList",
+    "features asked for and not granted",
+    writable=False,
+    compute=lambda cpu: list(cpu.unavailable),
+)
 
 
 class CPUState(Object, metaclass=CPUClass):
@@ -100,11 +108,12 @@ class CPUState(Object, metaclass=CPUClass):
     architecture: ClassVar[Architecture]
     extra_properties: ClassVar[Mapping[str, Property]] = {}
     always_on: ClassVar[tuple[str, ...]] = ()  # features of every named model, as on QEMU
+    hotpluggable = True
 
     def __init__(self, device_id: str = "", **properties: Any) -> None:
         super().__init__()
         self.device_id = device_id
-        self.realized = False
+        self.realized = self.hotplugged = False
         self.machine: Machine | None = None
         self.slot: Slot | None = None
         self.expansion: Expansion | None = None
@@ -127,14 +136,16 @@ class CPUState(Object, metaclass=CPUClass):
     def get(self, name: str) -> Any:
         """The value of a property; a realized CPU shows what was granted and where it stands."""
         value = super().get(name)
-        if not self.realized or name == "type":
+        if not self.realized or name == "type" or self.child(name) or name in self.links():
             return value
         name = self._spec(name).name
         if name in self.model.table:
             return name in self.granted
         if self.slot is None or self.machine is None:
             return value
-        return {**self.slot.id.props(), **self.machine.place_of(self.slot)}.get(name, value)
+        place = {**self.slot.id.props(), **self.machine.place_of(self.slot)}
+        place[self.architecture.arch_id_name] = self.slot.arch_id
+        return place.get(name, value)
 
     @property
     def cpu_index(self) -> int:
@@ -149,6 +160,16 @@ class CPUState(Object, metaclass=CPUClass):
     def given(self, name: str) -> Any:
         """The value the user set for `name`, or None."""
         return self._values.get(name)
+
+    @property
+    def settled(self) -> FeatureSet:
+        """The features on which an accelerator's defaults have no say: those the user set."""
+        table, static = self.model.table, self.model.static
+        return table.set(each.name for each in table if static or each.name in self._values)
+
+    def run_facts(self) -> dict[str, Any]:
+        """What QMP's `query-cpus-fast` further says of a CPU of this architecture."""
+        return {}
 
     # --- the life of a CPU ---------------------------------------------------------------
 
@@ -173,7 +194,7 @@ class CPUState(Object, metaclass=CPUClass):
             self.granted = self._accelerate()
             undo.callback(self._release)
             self._check_granted()
-            self.realized = True
+            self.realized, self.hotplugged = True, hotplugged
             if machine is not None:
                 machine.plug(self, hotplugged)
             undo.pop_all()
@@ -185,7 +206,8 @@ class CPUState(Object, metaclass=CPUClass):
             self._forget()
 
     def _forget(self) -> None:
-        self.realized, self.machine, self.slot, self.expansion = False, None, None, None
+        self.realized = self.hotplugged = False
+        self.machine = self.slot = self.expansion = None
         self.requested = self.granted = self.unavailable = self.model.table.empty
         self.extra = self.model.table.empty
         self.warnings = ()
@@ -253,12 +275,20 @@ class CPUState(Object, metaclass=CPUClass):
     def _synthesise(self) -> None:
         """Step 3: the architecture's registers for this model in this slot."""
 
-    @abstractmethod
     def _accelerate(self) -> FeatureSet:
         """Step 4: create or reuse the vCPU, give it its registers; returns what was granted.
 
-        Without a machine or an accelerator there is no vCPU and all of `requested` is granted.
+        Without a machine or an accelerator there is no vCPU and all of `requested` is granted;
+        where nothing runs, what the accelerator supports of it is, and is shown.
         """
+        granted = self.requested
+        if self.machine is not None and self.machine.accelerator is not None:
+            granted &= self.machine.accelerator.supported_features(granted.table)
+            self._show(granted)
+        return granted
+
+    def _show(self, features: FeatureSet) -> None:
+        """Make the architecture's registers those of a CPU with `features`."""
 
     @abstractmethod
     def _release(self) -> None:

@@ -80,6 +80,8 @@ class Slot:
     state: SlotState = SlotState.EMPTY
     cpu: CPUState | None = None
     occupant: tuple[str, str] = ("", "")
+    plugged: int = 0
+    """The number of the event that its CPU came with: what orders CPUs by their coming."""
     vmstate: ClassVar[VMState] = VMState(
         "slot",
         1,
@@ -185,7 +187,7 @@ class Hotplug:
                 )
             unplugs = (HotplugEventKind.UNPLUG_REQUESTED, HotplugEventKind.EJECTING)
             if kind in unplugs and slot.index == 0:
-                raise HotplugError("the boot CPU (slot 0) cannot be unplugged")
+                raise HotplugError("the boot CPU (slot 0) cannot be unplugged", "boot-cpu")
             if kind in (HotplugEventKind.PLUGGING, HotplugEventKind.UNPLUG_REQUESTED):
                 for veto in self.vetoes:
                     reason = veto(slot, kind)
@@ -198,6 +200,8 @@ class Hotplug:
                 # An answer proves that the guest runs this CPU, acknowledged or not.
                 slot._before_request = SlotState.ONLINE
             slot.state = target or slot._before_request
+            if kind is HotplugEventKind.PRESENT:
+                slot.plugged = self.log.seq
             return self._emit(slot, kind, detail)
 
     def report(self, slot: Slot, detail: str) -> HotplugEvent:

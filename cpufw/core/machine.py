@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cpufw.core.accel import Accelerator, defaults_of, filled_in
 from cpufw.core.arch import MachineType
-from cpufw.core.board import Outcome
 from cpufw.core.cpu import CPUClass, CPUState
 from cpufw.core.devices import DeviceTree
 from cpufw.core.features import FeatureSet
@@ -22,18 +21,17 @@ from cpufw.core.hotplug import (
     Veto,
 )
 from cpufw.core.model import CPUModel, Expansion
-from cpufw.core.qom import Object
+from cpufw.core.qom import Property
 from cpufw.core.registry import Registry
+from cpufw.core.run_control import RunControl
 from cpufw.core.slot_tree import Node, SlotTree
+from cpufw.core.sockets import CPUSocket, Sockets
 from cpufw.core.topology import Topology
 from cpufw.core.unit import CPUUnit, UnitPlaces
 from cpufw.errors import HotplugError, ModelError
 
-if TYPE_CHECKING:
-    from pathlib import Path
 
-
-class Machine(Object):
+class Machine(RunControl):
     """A machine of `machine_type` whose CPUs are all of `cpu_class`.
 
     `with Machine(...) as machine:` closes it (and its accelerator if `owns_accelerator`). `slots`
@@ -73,18 +71,32 @@ class Machine(Object):
         )
         self._models: dict[str, CPUModel] = {}
         self.expansions: dict[tuple[CPUClass, frozenset[tuple[str, Any]]], Expansion] = {}
-        Node("container").add_child("machine", self)
-        self._devices = DeviceTree(self)
+        self.type_name = f"{machine_type.name}-machine"
+        self.objects, self.chardevs = Node("container"), Node("container")
+        root, places = Node("container"), Node("container")
+        for name, node in ("objects", self.objects), ("machine", self), ("chardevs", self.chardevs):
+            root.add_child(name, node)
+        self.devices = DeviceTree(self)
+        self.add_child("topology", places)
+        smp = {
+            "cpus": topology.cpus,
+            "maxcpus": len(self.slots),
+            **{level.plural: count for level, count in topology.counts},
+        }
+        self.add_property(Property("smp", "SMPConfiguration", "", smp, writable=False))
         self._tree = SlotTree(
-            self, topology, self.slots, cpu_class.type_name, machine_type.slot_ids
+            places, topology, self.slots, cpu_class.type_name, machine_type.slot_ids
         )
         self._units = UnitPlaces(machine_type.plug_unit, cpu_class.model.name, topology, self.slots)
+        self.sockets = Sockets(self, self._units, self._tree)
         self.board = machine_type.board(self, options or {})
         try:
             for unit in self._units.boot_units(topology.cpus):
-                self._enter_unit(unit, hotplugged=False)
+                self.devices.add(unit, hotplugged=False)
+                self._units.enter(unit)
             for slot in self.slots[: topology.cpus]:
                 self._new_cpu("", {}).realize(self, slot)
+            self.board.show_devices()
         except BaseException:
             self.close()
             raise
@@ -125,8 +137,16 @@ class Machine(Object):
         return defaults_of(self.accelerator, model)
 
     def place_of(self, slot: Slot) -> dict[str, int]:
-        """The ids that name `slot`: `{"socket-id": 0, "core-id": 1, "thread-id": 0}`."""
-        return self._tree.ids(slot)
+        """The ids that name `slot`: `{"socket-id": 0, "core-id": 1, "thread-id": 0}`.
+
+        Those of the unit that it is part of where the machine type numbers units in its own way;
+        `node-id` where there are NUMA nodes.
+        """
+        kind = self._units.kind
+        numbered = kind is not None and kind.ids is not None
+        ids = self._units.ids(slot) if numbered else self._tree.ids(slot)
+        node = self.board.node_of(slot)
+        return ids if node is None else {**ids, "node-id": node}
 
     def pre_plug(self, cpu: CPUState, slot: Slot | None) -> Slot:
         """Check that `cpu` may go into `slot` (or the one its properties name) and take it.
@@ -136,22 +156,20 @@ class Machine(Object):
         if self.closed:
             raise HotplugError("the machine is closed")
         if type(cpu) is not self.cpu_class:
-            raise HotplugError(
-                f"{cpu.type_name} cannot be plugged: this machine's CPUs are "
-                f"{self.cpu_class.type_name}"
-            )
+            raise self._wrong_type(cpu.type_name)
         slot = slot or self._tree.named_by(cpu)
         with self.hotplug.lock:
             if self._units.kind is not None and self._units.at(slot) is None:
-                raise HotplugError(
-                    f"{cpu.type_name} cannot be plugged by itself, only in a "
-                    f"{self._units.type_name}"
-                )
+                raise self._wrong_type(cpu.type_name)
             if slot.state is not SlotState.EMPTY:
                 holder = slot.occupant[1] or slot.occupant[0] or "a CPU"
                 raise HotplugError(
-                    f"slot {slot.index} ({slot.id}) is taken by {holder} ({slot.state.value})"
+                    f"slot {slot.index} ({slot.id}) is taken by {holder} ({slot.state.value})",
+                    "slot-taken",
+                    index=slot.index,
+                    arch_id=slot.arch_id,
                 )
+            self._check_node(cpu, slot)
             slot._last_occupant, slot.occupant = slot.occupant, ("", cpu.device_id)
             try:
                 self.hotplug.advance(slot, HotplugEventKind.PLUGGING)
@@ -159,6 +177,25 @@ class Machine(Object):
                 slot.occupant = slot._last_occupant
                 raise
         return slot
+
+    def _wrong_type(self, driver: str) -> HotplugError:
+        unit = self._units.type_name if self._units.kind is not None else ""
+        expected = unit or self.cpu_class.type_name
+        if unit and driver == self.cpu_class.type_name:
+            text = f"{driver} cannot be plugged by itself, only in a {unit}"
+            return HotplugError(text, "not-pluggable", driver=driver)
+        text = f"{driver} cannot be plugged: this machine's CPUs are {expected}"
+        return HotplugError(text, "wrong-type", driver=driver, expected=expected)
+
+    def _check_node(self, cpu: CPUState, slot: Slot) -> None:
+        node, there = cpu.given("node-id"), self.board.node_of(slot) or 0
+        if node is not None and node not in (-1, there):
+            raise HotplugError(
+                f"{cpu.type_name}: node-id={node} is not the node of slot {slot.index}, "
+                f"expected {there}",
+                "wrong-node",
+                expected=there,
+            )
 
     def cancel_plug(self, cpu: CPUState) -> None:
         """Give back the slot that `pre_plug` took."""
@@ -177,21 +214,21 @@ class Machine(Object):
             if unit is not None:
                 unit.add_thread(cpu, slot)
             else:
-                self._devices.add(cpu, hotplugged)
+                self.devices.add(cpu, hotplugged)
             slot.cpu, slot.occupant = cpu, (cpu.path, cpu.device_id)
             self._tree.show(slot, cpu)
-            try:
-                # The guest may answer from another thread as soon as the board told it; the lock
-                # makes that answer wait until the slot shows the CPU.
-                self.board.cpu_plugged(slot, hotplugged)
-                self.hotplug.advance(slot, HotplugEventKind.PRESENT)
-            except BaseException:
-                self._forget(slot)
-                raise
+            if unit is None or not unit.filling:
+                self._expose(slot, hotplugged)
 
-    def _enter_unit(self, unit: CPUUnit, hotplugged: bool) -> None:
-        self._devices.add(unit, hotplugged)
-        self._units.enter(unit)
+    def _expose(self, slot: Slot, hotplugged: bool) -> None:
+        try:
+            # The guest may answer from another thread as soon as the board told it; the lock
+            # makes that answer wait until the slot shows the CPU.
+            self.board.cpu_plugged(slot, hotplugged)
+            self.hotplug.advance(slot, HotplugEventKind.PRESENT)
+        except BaseException:
+            self._forget(slot)
+            raise
 
     def _forget(self, slot: Slot) -> None:
         if slot.cpu is not None:
@@ -220,47 +257,86 @@ class Machine(Object):
         """
         plug = self._plug_cpu if self._units.kind is None else self._plug_unit
         cpus = plug(driver, id, properties)
+        self._report_realized(cpus)
+        return cpus[0]
+
+    def _report_realized(self, cpus: Sequence[CPUState]) -> None:
         for cpu in cpus:
             try:
                 self.on_realized(cpu)
             except Exception as error:  # an observer: the CPU is plugged all the same
                 self.hotplug.listener_errors.append(error)
-        return cpus[0]
 
     def _plug_cpu(self, driver: str, id: str, properties: Mapping[str, Any]) -> list[CPUState]:
         own = self.cpu_class
         if driver != own.type_name and self.registry.cpu_class(driver, own.arch) is not own:
-            raise HotplugError(
-                f"{driver} cannot be plugged: this machine's CPUs are {self.cpu_class.type_name}"
-            )
+            raise self._wrong_type(driver)
         with self.hotplug.lock:
-            self._devices.check_id(id)
+            self.devices.check_id(id)
             cpu = self._new_cpu(id, properties)
             cpu.realize(self, hotplugged=True)
         return [cpu]
 
     def _plug_unit(self, driver: str, id: str, properties: Mapping[str, Any]) -> list[CPUState]:
         unit = self._units.new_unit(driver, id, properties)
-        plugged: list[CPUState] = []
-        try:
+
+        def enter() -> None:
+            self.devices.check_id(id)
+            self._units.check_free(unit)
+            self.devices.add(unit, hotplugged=True)
+
+        return self._fill(unit, enter)
+
+    def plug_socket(self, index: int, socket: CPUSocket) -> None:
+        """Plug all CPUs of `socket`, made by `sockets.new`, or none: `socket[index]` leads to it.
+
+        Raises what `device_add` raises; the machine is then as it was.
+        """
+        self._report_realized(self._fill(socket, lambda: self.sockets.enter(index, socket)))
+
+    def unplug_socket(self, index: int) -> None:
+        """Ask the guest to give up all CPUs of this socket; while it has one the link stays.
+
+        Raises `HotplugError`.
+        """
+        with self.hotplug.lock:
+            slot = self.sockets.leaving(index)
+            if slot is not None:
+                self.request_unplug(slot)
+
+    def _fill(self, unit: CPUUnit, enter: Callable[[], None]) -> list[CPUState]:
+        """Plug each CPU of `unit` or none, once `enter` has put it into the tree."""
+        realized: list[CPUState] = []
+        with ExitStack() as undo:
             with self.hotplug.lock:
-                self._devices.check_id(id)
-                self._units.check_free(unit)
-                self._enter_unit(unit, hotplugged=True)
+                enter()
+                undo.callback(self._take_back, unit, realized)  # not under the lock, see `eject`
+                self._units.enter(unit)
+                unit.hotplugged = unit.filling = True
                 for slot in unit.slots:
-                    cpu = self._new_cpu(id, {})
+                    cpu = self._new_cpu(unit.device_id, {})
                     cpu.realize(self, slot, hotplugged=True)
-                    plugged.append(cpu)
-        except BaseException:
-            # Not under the lock, see `eject`.
-            for cpu in reversed(plugged):
-                if cpu.slot is not None:
-                    self.eject(cpu.slot)
-            with self.hotplug.lock:
-                if self._units.at(unit.slots[0]) is unit:
-                    self._units.leave(unit)
-            raise
-        return plugged
+                    realized.append(cpu)
+                unit.filling = False
+                for slot in unit.slots:
+                    self._expose(slot, hotplugged=True)
+            undo.pop_all()
+        return realized
+
+    def _take_back(self, unit: CPUUnit, realized: Sequence[CPUState]) -> None:
+        unit.filling = False
+        for cpu in reversed(realized):
+            slot = cpu.slot
+            if slot is not None and slot.state is SlotState.PLUGGING:
+                with self.hotplug.lock:
+                    self._forget(slot)
+                    self.cancel_plug(cpu)
+                    cpu.unrealize()
+            elif slot is not None:
+                self.eject(slot)
+        with self.hotplug.lock:
+            if unit.slots and self._units.at(unit.slots[0]) is unit:
+                self._units.leave(unit)
 
     def device_del(self, id: str) -> None:
         """Ask the guest to give up the CPU that was added as `id`; `events` tell its answer.
@@ -268,7 +344,7 @@ class Machine(Object):
         Raises `NotFoundError` or `HotplugError`.
         """
         with self.hotplug.lock:
-            self.request_unplug(self._devices.slot_of(id))
+            self.request_unplug(self.devices.slot_of(id))
 
     def _plugged_with(self, slot: Slot) -> Sequence[Slot]:
         unit = self._units.at(slot)
@@ -280,7 +356,9 @@ class Machine(Object):
         A request may be repeated.
         """
         if not self.machine_type.can_unplug:
-            raise HotplugError(f"machine type {self.machine_type.name} cannot unplug CPUs")
+            name = self.machine_type.name
+            text = f"machine type {name} cannot unplug CPUs"
+            raise HotplugError(text, "cannot-unplug", machine=name)
         with self.hotplug.lock:
             slots = self._plugged_with(slot)
             earlier = [each for each in slots if each.state is SlotState.UNPLUG_REQUESTED]
@@ -302,7 +380,7 @@ class Machine(Object):
         Raises `NotFoundError`, or `HotplugError` if nothing was asked or the guest has seen it.
         """
         with self.hotplug.lock:
-            slots = self._plugged_with(self._devices.slot_of(id))
+            slots = self._plugged_with(self.devices.slot_of(id))
             asked = [slot for slot in slots if slot.state is SlotState.UNPLUG_REQUESTED]
             if not asked:
                 raise HotplugError(f"device '{id}' has not been asked to leave")
@@ -336,6 +414,15 @@ class Machine(Object):
                 cpu.unrealize()
             self.hotplug.advance(slot, HotplugEventKind.UNPLUGGED)
 
+    @property
+    def plug_unit_type(self) -> str:
+        """The type of what `device_add` plugs here where that is more than a thread; else ""."""
+        return self._units.type_name if self._units.kind is not None else ""
+
+    def unit_ids(self, slot: Slot) -> dict[str, int]:
+        """The ids by which `device_add` plugs the unit that `slot` is part of."""
+        return self._units.ids(slot)
+
     def cpus(self) -> list[CPUState]:
         """The CPUs that are plugged, in slot order."""
         return [slot.cpu for slot in self.slots if slot.cpu is not None]
@@ -344,7 +431,7 @@ class Machine(Object):
         """Every place as QMP's `query-hotpluggable-cpus` shows it, highest first."""
         if self._units.kind is not None:
             return self._units.hotpluggable()
-        return self._tree.hotpluggable(self.cpu_class.type_name)
+        return self._tree.hotpluggable(self.cpu_class.type_name, self.place_of)
 
     def events(self, since: int = 0, timeout: float | None = None) -> Iterator[HotplugEvent]:
         """Hot-plug events after number `since`, then new ones as they come.
@@ -368,59 +455,6 @@ class Machine(Object):
                 observer(event, data)
             except Exception as error:  # an observer must not stop the machine half way
                 self.hotplug.listener_errors.append(error)
-
-    def start(self) -> None:
-        """Let the guest run."""
-        self.board.start()
-
-    def wait(self, timeout: float | None = None) -> Outcome:
-        """Wait up to `timeout` seconds for the guest to end."""
-        return self.board.wait(timeout)
-
-    def stop(self) -> None:
-        """Stop the guest for good; what it was doing is lost."""
-        self.board.stop()
-
-    def describe(self) -> str:
-        """What each CPU was doing: registers and code; for a machine that is stopped."""
-        return self.board.describe()
-
-    def report(self) -> list[str]:
-        """What there is to say of the run beyond its outcome, a sentence each."""
-        return self.board.report()
-
-    @property
-    def status(self) -> str:
-        """What the guest does: `prelaunch`, `running`, `paused`, `shutdown`, `internal-error`."""
-        return self.board.status
-
-    def pause(self) -> None:
-        """Hold the CPUs; the guest's clock stands still. Raises `GuestError` if one is stuck."""
-        self.board.pause()
-
-    def resume(self) -> None:
-        """Let a paused guest go on."""
-        self.board.resume()
-
-    def reset(self) -> None:
-        """Reset the machine: the guest begins again, with the CPUs that are plugged."""
-        self.board.reset()
-
-    def nmi(self) -> None:
-        """Give every CPU a non-maskable interrupt."""
-        self.board.nmi()
-
-    def save(self, path: str | Path, *, compress: bool = False) -> None:
-        """Save the machine in a file, running or paused; the guest is held meanwhile.
-
-        With `compress` smaller (zstd). Raises `StateError`; a file that was at `path` is then
-        still there in full. `cpufw.load_machine(path)` makes it again.
-        """
-        self.board.save(path, compress=compress)
-
-    def powerdown(self) -> None:
-        """Press the power button; whether the guest listens is its own matter."""
-        self.board.powerdown()
 
     def close(self) -> None:
         """Stop the guest and give everything back; closing twice is harmless."""

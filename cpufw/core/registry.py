@@ -27,9 +27,9 @@ class Registry:
         self.catalogue, self.suffix = catalogue, suffix
         self._classes: dict[tuple[str, str], CPUClass] = {}  # by architecture and type name
 
-    def type_names(self) -> Iterator[str]:
-        """Every CPU type's name."""
-        for arch in self.architectures:
+    def type_names(self, only: str | None = None) -> Iterator[str]:
+        """Every CPU type's name, or those of one architecture."""
+        for arch in self.architectures if only is None else (only,):
             catalogue = self.catalogue(arch)
             for model in catalogue:
                 if catalogue.typed(model.name) is model:

@@ -159,10 +159,12 @@ def build_topology(
     """
     for name, value in given.items():
         if value < 1:
-            raise TopologyError(f"--smp: {name}={value} must be at least 1")
+            text = f"--smp: {name}={value} must be at least 1"
+            raise TopologyError(text, "not-positive")
     for level in TopologyLevel:
         if level not in levels and given.get(level.plural, 1) > 1:
-            raise TopologyError(f"--smp: this machine's CPU topology has no {level.plural}")
+            text = f"--smp: this machine's CPU topology has no {level.plural}"
+            raise TopologyError(text, "no-level", level=level.plural)
     counts = {level: given.get(level.plural, 0) for level in levels}
     cpus, max_cpus = given.get("cpus", 0), given.get("maxcpus", 0)
     fill_order = (TopologyLevel.CORE, TopologyLevel.SOCKET, TopologyLevel.THREAD)
@@ -181,9 +183,12 @@ def build_topology(
     cpus = cpus or max_cpus
     shape = " * ".join(f"{level.plural} ({count})" for level, count in counts.items())
     if size != max_cpus:
-        raise TopologyError(f"--smp: {shape} is {size}, which must equal maxcpus ({max_cpus})")
+        text = f"--smp: {shape} is {size}, which must equal maxcpus ({max_cpus})"
+        raise TopologyError(text, "product", shape=shape, max_cpus=max_cpus)
     if cpus > max_cpus:
-        raise TopologyError(f"--smp: maxcpus ({max_cpus}) must be at least cpus ({cpus})")
+        text = f"--smp: maxcpus ({max_cpus}) must be at least cpus ({cpus})"
+        raise TopologyError(text, "too-few", shape=shape, max_cpus=max_cpus, cpus=cpus)
     if max_cpus > limit:
-        raise TopologyError(f"--smp: {max_cpus} CPUs exceed this machine's maximum of {limit}")
+        text = f"--smp: {max_cpus} CPUs exceed this machine's maximum of {limit}"
+        raise TopologyError(text, "limit", max_cpus=max_cpus)
     return Topology(tuple(counts.items()), cpus)

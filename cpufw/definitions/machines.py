@@ -58,7 +58,19 @@ def _build(data: Data, machine: Data, version: str | None, suffix: str) -> Machi
         alias_rule=AliasRule(_at(machine["names"], version)),
         compat=tuple(_compat(data, version, suffix)) if version else (),
         accel=None,
+        can_unplug=machine.get("unplug", True),
+        ram_id=machine.get("ram", ""),
+        hotpluggable_cpus=machine.get("hotpluggable-cpus", True),
+        numa_memory=_up_to(machine.get("numa-memory"), version),
+        deprecated=_up_to(machine.get("deprecated"), version),
     )
+
+
+def _up_to(last: str | None, version: str | None) -> bool:
+    """Whether `version` is one of those up to `last`."""
+    if last is None or version is None:
+        return False
+    return version_key(version) <= version_key(last)
 
 
 def _at(value: Mapping[str, _Value] | _Value, version: str | None) -> _Value:

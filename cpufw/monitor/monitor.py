@@ -6,13 +6,16 @@ import time
 import uuid as uuid_module
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from cpufw.monitor.events import HotplugEvents
+from cpufw.monitor.fdsets import FdSets
 
 if TYPE_CHECKING:
     from cpufw.core.machine import Machine
     from cpufw.framework import Framework
+    from cpufw.monitor.type_tree import TypeTree
 
 Listener = Callable[[Mapping[str, Any]], None]
 
@@ -31,11 +34,22 @@ class Monitor:
         self.framework, self.machine = framework, machine
         self.name = name
         self.uuid = uuid or str(uuid_module.UUID(int=0))
+        self.fdsets = FdSets()
+        self.chardevs: dict[str, str] = {}
+        """What the character devices lead to, by their labels."""
+        self.migration_capabilities: frozenset[str] = frozenset()
         self.worker = ThreadPoolExecutor(1, "monitor-worker")
         self._listeners: list[Listener] = []
-        self._hotplug = HotplugEvents(self.emit)
+        self._hotplug = HotplugEvents(machine, self.emit)
         self._forget = machine.subscribe(self._hotplug.on_event)
         machine.observers.append(self._on_run_event)
+
+    @cached_property
+    def types(self) -> TypeTree:
+        """The types of objects that there are."""
+        from cpufw.monitor.type_tree import TypeTree
+
+        return TypeTree(self.framework, self.machine)
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` with every event, on the thread that it happens on; returns the end."""
@@ -60,3 +74,4 @@ class Monitor:
         self._forget()
         self.machine.observers.remove(self._on_run_event)
         self.worker.shutdown()
+        self.fdsets.close()

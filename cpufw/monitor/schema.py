@@ -1,14 +1,32 @@
-"""QAPI types from Python annotations: checking of arguments, and `query-qmp-schema`.
+r"""QAPI types from Python annotations, and the checking of arguments.
 
-`bool`, `int`, `str`, `float` and `Any` are QAPI's built-in types, `list[T]` an array, a `Literal`
-an enumeration, a `TypedDict` an object (its `NotRequired` members are optional), and a union an
-alternate.
+| QAPI | annotation |
+|---|---|
+| `bool`, `str`, `number`, `any` | `bool`, `str`, `float`, `Any` |
+| `int` (64 bits and a sign) | `int` |
+| `uint8` … `uint64`, `size` | `Uint8`, `Uint16`, `Uint32`, `Uint64` |
+| array | `list[T]` |
+| enum, its values in QAPI's order | `Literal["a", "b"]` |
+| features of values of it | `Annotated[Literal["a", "b"], ValueFeatures({"b": ("deprecated",)})]` |
+| struct | `TypedDict`; `NotRequired[T]` is an optional member |
+| features of a member | `NotRequired[Annotated[T, Features("unstable")]]` |
+| union | `Annotated[Base, Variants("tag", {"value": Struct})]`; the `TypedDict` `Base` has `tag` |
+| alternate | `Annotated[str \| None, Alternate("StrOrNull")]` |
+| optional argument of a command | `argument: T \| None = None` |
+
+`Base`'s member `tag` is an enum; a value of it that `Variants` does not name has no further
+members. A command whose arguments as a whole are one struct or union is `boxed`, see
+`cpufw.monitor.command.command`; the events are `cpufw.monitor.event_types.EVENTS`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import (
+    Annotated,
     Any,
     Literal,
     NotRequired,
@@ -16,26 +34,83 @@ from typing import (
     get_args,
     get_origin,
     get_type_hints,
-    is_typeddict,
 )
 
 from cpufw.monitor.errors import QmpError
 
-_BUILTIN = {bool: "boolean", int: "integer", str: "string", float: "number"}
+
+class Features:
+    """Features of a member: `deprecated`, `unstable`."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+
+@dataclass(frozen=True, eq=False)
+class ValueFeatures:
+    """Features of values of an enumeration, by value."""
+
+    by_value: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Variants:
+    """A union's tag and the further members that each value of it brings."""
+
+    tag: str
+    cases: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Alternate:
+    """One of several types, told apart by JSON's; `name` is what errors call it."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Unsigned:
+    """A whole number of so many bits."""
+
+    bits: int
+
+
+Uint8 = Annotated[int, Unsigned(8)]
+Uint16 = Annotated[int, Unsigned(16)]
+Uint32 = Annotated[int, Unsigned(32)]
+Uint64 = Annotated[int, Unsigned(64)]
+
+Members = Mapping[str, tuple[Any, bool]]
+"""Type and optionality of each member of an object."""
+
+JSON_TYPES = {bool: "boolean", int: "integer", str: "string", float: "number", NoneType: "null"}
+"""What errors call the JSON types, by Python's."""
+
 _INT64 = 1 << 63
+_UINT64 = 1 << 64
+
+
+def bare(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A type without its annotations, and those."""
+    if get_origin(kind) is Annotated:
+        inner, *notes = get_args(kind)
+        return inner, tuple(notes)
+    return kind, ()
 
 
 def check(value: Any, kind: Any, name: str) -> Any:
     """`value`, if it is of type `kind`. Raises `QmpError` about the member `name`."""
+    kind, notes = bare(kind)
     origin = get_origin(kind)
     if kind is Any:
         return value
-    if kind in _BUILTIN:
-        return _scalar(value, kind, name)
+    if kind in JSON_TYPES:
+        return _scalar(value, kind, name, notes)
     if origin is Literal:
-        _scalar(value, str, name)
+        _scalar(value, str, name, ())
         if value not in get_args(kind):
-            raise QmpError(f"Parameter '{name}' does not accept value '{value}'")
+            leaf = name.rpartition(".")[2]
+            raise QmpError(f"Parameter '{leaf}' does not accept value '{value}'")
         return value
     if origin is list:
         if not isinstance(value, list):
@@ -43,124 +118,83 @@ def check(value: Any, kind: Any, name: str) -> Any:
         (element,) = get_args(kind)
         return [check(each, element, f"{name}[{at}]") for at, each in enumerate(value)]
     if origin in (Union, UnionType):
-        return _alternate(value, kind, name)
+        return _alternate(value, kind, name, notes)
     if not isinstance(value, dict):
         raise QmpError(_wrong_type(name, "object"))
-    return check_members(value, members(kind), f"{name}.")
+    return check_object(value, kind, notes, f"{name}.")
 
 
-def check_members(
-    given: dict[str, Any], known: dict[str, tuple[Any, bool]], prefix: str = ""
+def check_object(
+    value: dict[str, Any], kind: Any, notes: tuple[Any, ...] = (), prefix: str = ""
 ) -> dict[str, Any]:
-    """The members of an object, each checked; `known` gives type and whether it may be missing."""
-    for name in given:
-        if name not in known:
-            raise QmpError(f"Parameter '{prefix}{name}' is unexpected")
+    """The members of a struct or, with `Variants` among `notes`, of a union, each checked."""
+    known = members(kind)
+    for note in notes:
+        if isinstance(note, Variants) and note.tag in value:
+            tag_kind, _ = known[note.tag]
+            tag = check(value[note.tag], tag_kind, prefix + note.tag)
+            if tag in note.cases:
+                known = {**known, **members(note.cases[tag])}
+    return check_members(value, known, prefix)
+
+
+def check_members(given: dict[str, Any], known: Members, prefix: str = "") -> dict[str, Any]:
+    """The members of an object, each checked against what is `known` of them."""
     checked = {}
     for name, (kind, optional) in known.items():
         if name in given:
             checked[name] = check(given[name], kind, prefix + name)
         elif not optional:
             raise QmpError(f"Parameter '{prefix}{name}' is missing")
+    for name in given:
+        if name not in known:
+            raise QmpError(f"Parameter '{prefix}{name}' is unexpected")
     return checked
 
 
-def members(kind: Any) -> dict[str, tuple[Any, bool]]:
-    """Name, type and optionality of each member of a `TypedDict`."""
+@cache
+def members(kind: Any) -> Members:
+    """Type and optionality of each member of a `TypedDict`."""
+    kind, _ = bare(kind)
     return {
         name: (get_args(hint)[0], True) if get_origin(hint) is NotRequired else (hint, False)
         for name, hint in get_type_hints(kind, include_extras=True).items()
     }
 
 
-def _scalar(value: Any, kind: type, name: str) -> Any:
+def _scalar(value: Any, kind: type, name: str, notes: tuple[Any, ...]) -> Any:
+    for note in notes:
+        if isinstance(note, Unsigned):
+            return _unsigned(value, note.bits, name)
     if isinstance(value, bool) is not (kind is bool):
-        raise QmpError(_wrong_type(name, _BUILTIN[kind]))
+        raise QmpError(_wrong_type(name, JSON_TYPES[kind]))
     if kind is float and isinstance(value, int):
         return value
-    if not isinstance(value, kind):
-        raise QmpError(_wrong_type(name, _BUILTIN[kind]))
-    if isinstance(value, int) and not -_INT64 <= value < 2 * _INT64:
-        raise QmpError(_wrong_type(name, "integer"))
+    fits = not isinstance(value, int) or -_INT64 <= value < _INT64
+    if not isinstance(value, kind) or not fits:
+        raise QmpError(_wrong_type(name, JSON_TYPES[kind]))
     return value
 
 
-def _alternate(value: Any, kind: Any, name: str) -> Any:
-    choices = [each for each in get_args(kind) if each is not NoneType]
-    for each in choices:
+def _unsigned(value: Any, bits: int, name: str) -> int:
+    # QEMU reads any size as 64 bits first, and a negative number there as its two's complement.
+    if isinstance(value, bool) or not isinstance(value, int) or not -_INT64 <= value < _UINT64:
+        raise QmpError(f"Parameter '{name}' expects uint64")
+    if value % _UINT64 >= 1 << bits:
+        raise QmpError(f"Parameter '{name}' expects uint{bits}_t")
+    return value % _UINT64
+
+
+def _alternate(value: Any, kind: Any, name: str, notes: tuple[Any, ...]) -> Any:
+    for each in get_args(kind):
         try:
             return check(value, each, name)
         except QmpError:
             continue
-    raise QmpError(_wrong_type(name, " or ".join(_BUILTIN.get(each, "object") for each in choices)))
+    names = [note.name for note in notes if isinstance(note, Alternate)]
+    choices = (JSON_TYPES.get(bare(each)[0], "object") for each in get_args(kind))
+    raise QmpError(_wrong_type(name, names[0] if names else " or ".join(choices)))
 
 
 def _wrong_type(name: str, expected: str) -> str:
     return f"Invalid parameter type for '{name}', expected: {expected}"
-
-
-class Introspection:
-    """The list that `query-qmp-schema` answers, built up type by type.
-
-    Types have numbers for names, as QEMU masks its own: clients must not rely on them.
-    """
-
-    def __init__(self) -> None:
-        self.entries: list[dict[str, Any]] = []
-        self._names: dict[Any, str] = {}
-
-    def add_command(
-        self, name: str, arguments: dict[str, tuple[Any, bool]], returns: Any, **facts: Any
-    ) -> None:
-        """One command; `facts` are further members of its entry."""
-        entry = {
-            "name": name,
-            "meta-type": "command",
-            "arg-type": self._object(tuple(arguments.items())),
-            "ret-type": self._name(returns) if returns is not NoneType else self._object(()),
-        }
-        self.entries.append({**entry, **facts})
-
-    def add_event(self, name: str, data: Any) -> None:
-        """One event; `data` is a `TypedDict`."""
-        arg = self._object(tuple(members(data).items()))
-        self.entries.append({"name": name, "meta-type": "event", "arg-type": arg})
-
-    def _name(self, kind: Any) -> str:
-        if kind is Any:
-            return self._once("any", {"meta-type": "builtin", "json-type": "value"}, "any")
-        if kind in _BUILTIN:
-            name = {bool: "bool", int: "int", str: "str", float: "number"}[kind]
-            json_type = "int" if kind is int else _BUILTIN[kind]
-            return self._once(name, {"meta-type": "builtin", "json-type": json_type}, name)
-        if get_origin(kind) is list:
-            element = self._name(get_args(kind)[0])
-            entry = {"meta-type": "array", "element-type": element}
-            return self._once(f"[{element}]", entry, f"[{element}]")
-        if get_origin(kind) is Literal:
-            values = list(get_args(kind))
-            shown = [{"name": value} for value in values]
-            return self._once(kind, {"meta-type": "enum", "members": shown, "values": values})
-        if get_origin(kind) in (Union, UnionType):
-            choices = [{"type": self._name(each)} for each in get_args(kind)]
-            return self._once(kind, {"meta-type": "alternate", "members": choices})
-        assert is_typeddict(kind), kind
-        return self._object(tuple(members(kind).items()), kind)
-
-    def _object(self, known: tuple[tuple[str, tuple[Any, bool]], ...], key: Any = None) -> str:
-        key = key if key is not None else repr(known)
-        if key in self._names:
-            return self._names[key]
-        name = self._names[key] = str(len(self._names))
-        shown = [
-            {"name": member, **({"default": None} if optional else {}), "type": self._name(kind)}
-            for member, (kind, optional) in known
-        ]
-        self.entries.append({"name": name, "meta-type": "object", "members": shown})
-        return name
-
-    def _once(self, key: Any, entry: dict[str, Any], name: str | None = None) -> str:
-        if key not in self._names:
-            self._names[key] = name or str(len(self._names))
-            self.entries.append({"name": self._names[key], **entry})
-        return self._names[key]

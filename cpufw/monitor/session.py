@@ -4,33 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cpufw.errors import CpufwError
 from cpufw.monitor.command import COMMANDS
 from cpufw.monitor.errors import CommandNotFoundError, QmpError
 from cpufw.monitor.json_stream import JsonStream
-from cpufw.monitor.version import VERSION
+from cpufw.monitor.version import GREETING
 
 if TYPE_CHECKING:
     from cpufw.monitor.command import Command
     from cpufw.monitor.monitor import Monitor
 
-CAPABILITIES = ("oob",)
-
 _NEGOTIATE = "qmp_capabilities"
-_ALLOWED = {"execute", "exec-oob", "arguments", "id"}
+_ALLOWED = {"execute", "arguments", "id"}
+_MOST_IN_FLIGHT = 8  # in-band commands with oob; qmp-spec, Out-of-band execution
+_SLICE = 0.005  # seconds that one client may keep the others waiting
+
+
+class Connection(Protocol):
+    """What carries a session's bytes."""
+
+    congested: bool
+    """Whether the client leaves so much unread that it should get no more replies for now."""
+
+    def write(self, data: bytes) -> None:
+        """Send `data` when the client takes it."""
+
+    def read_on(self, on: bool) -> None:
+        """Whether to hand over what the client sends."""
 
 
 class Session:
-    """The conversation with one client; `write` sends it bytes.
+    """The conversation with one client.
 
     All methods but the commands themselves run on the event loop's thread.
     """
 
-    def __init__(self, monitor: Monitor, write: Callable[[bytes], None]) -> None:
+    def __init__(self, monitor: Monitor, connection: Connection) -> None:
         self.monitor = monitor
         self.capabilities: frozenset[str] = frozenset()
         self.negotiated = False
@@ -38,62 +53,100 @@ class Session:
         """File descriptors that came with messages and that no command has taken yet."""
         self.fds: dict[str, int] = {}
         """Those that `getfd` named."""
-        self._write, self._stream = write, JsonStream()
+        self._connection, self._stream = connection, JsonStream()
         self._waiting: deque[Any] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     def greet(self) -> None:
         """Say who this is."""
-        self.send({"QMP": {"version": VERSION, "capabilities": list(CAPABILITIES)}})
+        self.send(GREETING)
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Send one JSON value."""
-        self._write(json.dumps(message).encode() + b"\r\n")
+        self._connection.write(json.dumps(message).encode() + b"\r\n")
 
     def on_event(self, message: Mapping[str, Any]) -> None:
         """Pass an event on, once the client is ready for them."""
         if self.negotiated:
             self.send(message)
 
-    def feed(self, data: bytes) -> None:
-        """What the client sent; out-of-band commands run now, others in order."""
-        for request in self._stream.feed(data):
-            if isinstance(request, dict) and "exec-oob" in request and self._has("oob"):
-                self.send(self._answer(request))
-            else:
-                self._waiting.append(request)
-        if self._waiting and self._task is None:
-            self._serve()
+    def feed(self, data: bytes, fds: Sequence[int] = ()) -> None:
+        """What the client sent; `fds` replace those that no command took."""
+        if fds:
+            self.drop_received_fds()
+            self.received_fds.extend(fds)
+        self._stream.push(data)
+        self.serve()
 
-    @property
-    def backlog(self) -> int:
-        """How many requests wait for their turn."""
-        return len(self._waiting)
+    def serve(self) -> None:
+        """Answer what has arrived: out-of-band commands now, the others in order.
+
+        It reads no more while as many commands wait as the specification allows, or the client
+        does not take its replies.
+        """
+        if self._closed:
+            return
+        until = time.monotonic() + _SLICE
+        if self._takes_more():
+            for request in self._stream.values():
+                if self._is_oob(request):
+                    self.send(self._answer(request))
+                else:
+                    self._waiting.append(request)
+                    self._run_waiting()
+                if not self._takes_more():
+                    break
+                if time.monotonic() > until:
+                    self._connection.read_on(False)
+                    asyncio.get_running_loop().call_soon(self.serve)
+                    return
+        self._connection.read_on(self._takes_more())
 
     def close(self) -> None:
         """The client has gone; a command under way is finished all the same."""
+        self._closed = True
         self._waiting.clear()
+        self.drop_received_fds()
+        for fd in self.fds.values():
+            os.close(fd)
+        self.fds.clear()
+
+    def drop_received_fds(self) -> None:
+        """Close those that came with messages and that no command has taken."""
+        while self.received_fds:
+            os.close(self.received_fds.popleft())
+
+    def _takes_more(self) -> bool:
+        in_flight = len(self._waiting) + (self._task is not None)
+        most = _MOST_IN_FLIGHT if self._has("oob") else 0
+        return in_flight <= most and not self._connection.congested and not self._closed
 
     def _has(self, capability: str) -> bool:
         return capability in self.capabilities
 
-    def _serve(self) -> None:
+    def _is_oob(self, request: Any) -> bool:
+        return isinstance(request, dict) and "exec-oob" in request and self._has("oob")
+
+    def _run_waiting(self) -> None:
         """Answer what waits, until a command blocks."""
-        while self._waiting:
+        while self._waiting and self._task is None:
             request = self._waiting.popleft()
             command = _named(request)
             if self.negotiated and command is not None and command.blocks:
-                self._task = asyncio.get_running_loop().create_task(self._serve_blocking(request))
-                return
-            self.send(self._answer(request))
+                loop = asyncio.get_running_loop()
+                self._task = loop.create_task(self._run_blocking(request))
+            else:
+                self.send(self._answer(request))
 
-    async def _serve_blocking(self, request: Any) -> None:
+    async def _run_blocking(self, request: Any) -> None:
         loop = asyncio.get_running_loop()
-        try:
-            self.send(await loop.run_in_executor(self.monitor.worker, self._answer, request))
-        finally:
-            self._task = None
-        self._serve()
+        answer = await loop.run_in_executor(self.monitor.worker, self._answer, request)
+        self._task = None
+        if not self._closed:
+            self.send(answer)
+            self._run_waiting()
+            self.serve()
 
     def _answer(self, request: Any) -> dict[str, Any]:
         """The reply to one request, an error among them."""
@@ -110,17 +163,11 @@ class Session:
     def _run(self, request: Any) -> Any:
         if isinstance(request, QmpError):
             raise request
-        name, is_oob, arguments = _checked(request)
-        if is_oob and not self._has("oob"):
-            raise QmpError("QMP input member 'exec-oob' is unexpected")
+        name, is_oob, arguments = _checked(request, self._has("oob"))
         command = COMMANDS.get(name)
         if not self.negotiated and name != _NEGOTIATE:
-            if command is None:
-                raise CommandNotFoundError(f"The command {name} has not been found")
-            raise CommandNotFoundError(
-                f"Expecting capabilities negotiation with '{_NEGOTIATE}' before command '{name}'"
-            )
-        if self.negotiated and name == _NEGOTIATE:
+            raise CommandNotFoundError(f"Expecting capabilities negotiation with '{_NEGOTIATE}'")
+        if self.negotiated and name == _NEGOTIATE and not is_oob:
             raise CommandNotFoundError(
                 "Capabilities negotiation is already complete, command ignored"
             )
@@ -139,12 +186,12 @@ def _is_command(request: Any) -> bool:
     return isinstance(request, dict) and isinstance(request.get("execute"), str)
 
 
-def _checked(request: Any) -> tuple[str, bool, dict[str, Any]]:
+def _checked(request: Any, takes_oob: bool) -> tuple[str, bool, dict[str, Any]]:
     """Command name, whether it is out of band, and the arguments."""
     if not isinstance(request, dict):
         raise QmpError("QMP input must be a JSON object")
     for member in request:
-        if member not in _ALLOWED:
+        if member not in _ALLOWED and not (takes_oob and member == "exec-oob"):
             raise QmpError(f"QMP input member '{member}' is unexpected")
     is_oob = "exec-oob" in request
     if is_oob and "execute" in request:

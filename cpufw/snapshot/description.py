@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from cpufw.core.hotplug import Slot, SlotState
+from cpufw.core.sockets import CPUSocket
 from cpufw.errors import StateError
 from cpufw.version import __version__
 
@@ -17,23 +18,27 @@ if TYPE_CHECKING:
     from cpufw.snapshot.saved import SavableBoard
 
 RECORD = "machine"
-VERSION = 1
+VERSION = 2
 _FEATURES = ("requested", "granted", "extra")
 
 
 @dataclass(frozen=True)
 class PluggedCpu:
-    """A CPU in slot number `slot`; `properties` are those it was given beyond the machine's."""
+    """A CPU in slot number `slot`; `properties` are those it was given beyond the machine's.
+
+    `socket` is the name of the object in `/objects` that it came with, if it came so.
+    """
 
     slot: int
     id: str = ""
     properties: Mapping[str, Any] = field(default_factory=dict)
+    socket: str = ""
 
     @property
     def is_sound(self) -> bool:
         """Whether the values are of the right types."""
-        kinds = (type(self.slot), type(self.id), type(self.properties))
-        return kinds == (int, str, dict)
+        kinds = (type(self.slot), type(self.id), type(self.properties), type(self.socket))
+        return kinds == (int, str, dict, str)
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,8 @@ def plugged_cpu(slot: Slot, shared: Mapping[str, Any]) -> PluggedCpu:
         for name, value in cpu.settings().items()
         if name not in place and shared.get(name) != value
     }
-    return PluggedCpu(slot.index, cpu.device_id, own)
+    socket = cpu.parent.name if isinstance(cpu.parent, CPUSocket) else ""
+    return PluggedCpu(slot.index, cpu.device_id, own, socket)
 
 
 def _plain(value: Any) -> Any:

@@ -13,6 +13,7 @@ from cpufw.snapshot import encoding, pages
 from cpufw.snapshot.description import (
     RECORD,
     MachineDescription,
+    PluggedCpu,
     check_same_cpu,
     plugged_cpu,
     unasked_features,
@@ -128,8 +129,24 @@ def plug_as(machine: Machine, description: MachineDescription) -> None:
     for slot in machine.slots:
         if slot.cpu is not None and wanted.get(slot.index) != plugged_cpu(slot, shared):
             machine.request_unplug(slot)  # before the guest runs that takes it away at once
-    for index, cpu in wanted.items():
-        slot = machine.slots[index]
-        if slot.cpu is None:
-            properties = {**slot.id.props(), **cpu.properties}
-            machine.device_add(machine.cpu_class.type_name, cpu.id, **properties)
+    for cpu in wanted.values():
+        if machine.slots[cpu.slot].cpu is None:
+            _plug(machine, cpu)
+    for slot in machine.slots:
+        if slot.cpu is not None and slot.index not in wanted:
+            machine.eject(slot)  # the rest of its socket or core is there
+
+
+def _plug(machine: Machine, cpu: PluggedCpu) -> None:
+    slot = machine.slots[cpu.slot]
+    if cpu.socket:
+        socket = machine.objects.child(cpu.socket)
+        if socket is None:
+            socket = machine.sockets.new(machine.sockets.type_name)
+            machine.objects.add_child(cpu.socket, socket)
+        machine.set(machine.sockets.link_of(slot), socket)
+    elif machine.plug_unit_type:
+        machine.device_add(machine.plug_unit_type, cpu.id, **machine.unit_ids(slot))
+    else:
+        properties = {**slot.id.props(), **cpu.properties}
+        machine.device_add(machine.cpu_class.type_name, cpu.id, **properties)

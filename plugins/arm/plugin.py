@@ -69,6 +69,13 @@ def _firecracker(arch: str) -> Codec:
     return FirecrackerTemplate(arch)
 
 
+def _libvirt(arch: str) -> Codec:
+    from cpufw.formats.libvirt import LibvirtXml
+    from cpufw.formats.libvirt_names import names_in
+
+    return LibvirtXml(arch, names_in(_definitions()))
+
+
 def _definitions() -> Path:
     spec = find_spec("cpufw_cpudefs")
     assert spec is not None
@@ -81,7 +88,17 @@ def cpufw_architectures() -> list[Architecture]:
     described = {"aarch64": "Arm processors, 64 and 32 bit", "arm": "Arm processors, 32 bit"}
     return [
         Architecture(
-            name, description, _definitions(), _cpu_base, ARM_LEVELS, mpidr_affinity, _rules
+            name,
+            description,
+            _definitions(),
+            _cpu_base,
+            ARM_LEVELS,
+            mpidr_affinity,
+            _rules,
+            has_node_id=True,
+            wording={
+                "no-such-model": "The CPU type '{name}' is not a recognized ARM CPU type",
+            },
         )
         for name, description in described.items()
     ]
@@ -95,10 +112,13 @@ def cpufw_machine_types() -> list[MachineType]:
 
 @hookimpl
 def cpufw_formats() -> list[Format]:
-    """Firecracker's templates, which speak of ID registers."""
+    """Firecracker's templates, which speak of ID registers, and libvirt's names of models."""
     from cpufw.formats.format import Format
 
-    return [Format("firecracker", "a Firecracker CPU template", _firecracker, "aarch64")]
+    return [
+        Format("firecracker", "a Firecracker CPU template", _firecracker, "aarch64"),
+        Format("libvirt", "libvirt's <cpu> XML", _libvirt, "aarch64"),
+    ]
 
 
 def _virt_type(version: str) -> MachineType:
@@ -117,5 +137,9 @@ def _virt_type(version: str) -> MachineType:
         alias="virt" if newest else None,
         compat=(*_VIRT, *compat),
         accel=None,
+        slot_ids=lambda _topology, slot: slot.props(),
+        can_plug=False,
         can_unplug=False,
+        ram_id="mach-virt.ram",
+        hotpluggable_cpus=False,
     )

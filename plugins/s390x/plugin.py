@@ -55,7 +55,19 @@ def cpufw_architectures() -> list[Architecture]:
     """s390x, with the models of QEMU 10.0."""
     return [
         Architecture(
-            ARCH, "IBM Z processors, 64 bit", _definitions(), _cpu_base, LEVELS, core_id, _rules
+            ARCH,
+            "IBM Z processors, 64 bit",
+            _definitions(),
+            _cpu_base,
+            LEVELS,
+            core_id,
+            _rules,
+            wording={
+                "no-such-model": "The CPU definition '{name}' is unknown.",
+                "slot-taken": "Unable to add CPU with core-id: {arch_id}, it already exists",
+                "out-of-range": "Unable to add CPU with {property}: {value}, "
+                "maximum {property}: {last}",
+            },
         )
     ]
 
@@ -74,6 +86,8 @@ def cpufw_machine_types() -> list[MachineType]:
             alias="s390-ccw-virtio" if version == VERSIONS[0] else None,
             accel=None,
             can_unplug=False,
+            ram_id="s390.ram",
+            acpi=False,
             slot_ids=slot_ids,
         )
         for version in VERSIONS

@@ -64,18 +64,23 @@ class ApicIdLayout:
 
     def slot(self, apic_id: int) -> SlotId:
         """The slot with this APIC id; `TopologyError` where the id falls in a gap or beyond."""
-        positions = {}
-        rest = apic_id
-        for level, count, shift in zip(X86_LEVELS, self.counts, self.shifts, strict=True):
-            position, rest = rest >> shift, rest & ((1 << shift) - 1)
+        positions = dict(zip(X86_LEVELS, self.positions(apic_id), strict=True))
+        for (level, position), count in zip(positions.items(), self.counts, strict=True):
             if not 0 <= position < count:
                 raise TopologyError(
                     f"APIC id {apic_id} names {level.id_name}={position}; "
                     f"this topology has {count} of them, counted from 0"
                 )
-            positions[level] = position
         levels = self.topology.levels
         return SlotId(levels, tuple(positions.get(level, 0) for level in levels))
+
+    def positions(self, apic_id: int) -> tuple[int, ...]:
+        """The fields of an id, in the order of `X86_LEVELS`, of any slot or of none."""
+        positions = []
+        for shift in self.shifts:
+            positions.append(apic_id >> shift)
+            apic_id &= (1 << shift) - 1
+        return tuple(positions)
 
 
 @lru_cache(maxsize=64)

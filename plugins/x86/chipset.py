@@ -37,6 +37,7 @@ from cpufw_x86.devices.virtio import VIRTIO_ADDRESS, PcVirtio, open_virtio
 from cpufw_x86.irqchip import create_irqchip
 from cpufw_x86.memory_map import HOLE_START, PCI_CONFIG
 from cpufw_x86.numa import parse_numa
+from cpufw_x86.ost import take_ost
 
 if TYPE_CHECKING:
     from cpufw_x86.kvm import X86VM
@@ -67,7 +68,7 @@ class Chipset:
         self.hotplug = CpuHotplugBlock(
             [slot.arch_id for slot in machine.slots],
             raise_gpe=self.pm.raise_gpe,
-            on_ost=board.on_ost,
+            on_ost=lambda index, *said: take_ost(machine, machine.slots[index], *said),
             on_eject=lambda index: machine.eject(machine.slots[index]),
         )
         self.hotplug.attach(vm)

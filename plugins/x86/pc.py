@@ -16,46 +16,38 @@ from cpufw.core.hotplug import Slot, SlotState
 from cpufw.core.machine import Machine
 from cpufw.core.model import Expansion
 from cpufw.errors import AcceleratorError, GuestError, HotplugError, KvmError, UsageError
-from cpufw.kvm import Exit, InternalErrorExit, MemoryBackend, ShutdownExit
+from cpufw.kvm import Exit, InternalErrorExit, MemoryBackend, ShutdownExit, SystemEventExit
 from cpufw_x86.accelerator import X86KvmAccelerator
 from cpufw_x86.assist import Assist
 from cpufw_x86.chipset import Chipset
 from cpufw_x86.configuration import identity_of
 from cpufw_x86.crash import death_text, place_text
 from cpufw_x86.guest_start import GuestStart, kernel_for_firmware
+from cpufw_x86.inspect import Inspection
 from cpufw_x86.kvm import ClockData
 from cpufw_x86.memory import GuestRam, check_addressable
 from cpufw_x86.memory_map import HOLE_START, IDENTITY_MAP_ADDRESS, TSS_ADDRESS
 from cpufw_x86.pc_options import PcOptions
+from cpufw_x86.run_end import GUEST_RESET, HOST_RESET, status_of, tell_end
 from cpufw_x86.run_gate import RunGate
 from cpufw_x86.smp_limits import check_vcpus
 from cpufw_x86.state.board import PcState
 from cpufw_x86.vcpu import PooledVcpu, VcpuPool
 from cpufw_x86.vcpu_thread import VcpuThread
 
-# ACPI 6.5, 6.3.5 _OST: source events and status codes that a slot's life depends on.
-_OST_EJECT_REQUEST, _OST_EJECTION_PROCESSING = 0x3, 0x103
-_OST_SUCCESS = 0x0
-_OST_EJECT_IN_PROGRESS = frozenset({0x84, 0x85})
-
 _LAST_WORDS = 1.0  # seconds that the output of a guest that is stopped may take to be read
+
+# QMP's type GuestPanicAction.
+_PANIC_ACTIONS = {"report": "poweroff", "reset": "run", "pause": "pause", "ignore": "run"}
 
 DIED, TIMED_OUT = 3, 124  # exit statuses; 124 as of timeout(1)
 
 _POWER_OFF = Outcome("power-off", 0, "the guest powered off")
 _RESET = Outcome("reset", 0, "the guest reset the machine")
-
-# QMP's type ShutdownCause.
-_GUEST_RESET = "guest-reset"
-_SHUTDOWN_REASONS = {
-    "power-off": "guest-shutdown",
-    "exit": "guest-shutdown",
-    "reset": _GUEST_RESET,
-    "panicked": "guest-panic",
-}
+_HOST_RESET = Outcome("reset", 0, "the machine was reset")
 
 
-class PcBoard:
+class PcBoard(Inspection):
     """The board of the machine type `pc`; its options are `PcOptions`.
 
     Raises `UsageError` for others, `ImageError` for an image that does not fit.
@@ -69,7 +61,6 @@ class PcBoard:
         self.machine, self.gate = machine, RunGate()
         self.gate.shut()  # until `start`; the threads are there before, to be seen and pinned
         self._threads: dict[int, VcpuThread] = {}
-        self._osts: dict[int, tuple[int, int]] = {}
         self._affinity: dict[int, frozenset[int]] = {}
         self._changed = threading.Condition()
         self._outcome: Outcome | None = None
@@ -107,6 +98,17 @@ class PcBoard:
             self.close()
             raise
 
+    def show_devices(self) -> None:
+        """Put devices, memory and what the guest is started from into the machine's tree."""
+        from cpufw_x86.object_tree import show
+
+        show(self)
+
+    @property
+    def memory_size(self) -> int:
+        """Bytes of RAM."""
+        return self.options.memory
+
     # --- the CPUs ------------------------------------------------------------------------
 
     def cpu_plugged(self, slot: Slot, hotplugged: bool) -> None:
@@ -136,6 +138,11 @@ class PcBoard:
             thread.request_stop()
             thread.join()
 
+    def node_of(self, slot: Slot) -> int | None:
+        """The NUMA node that `--numa` gives the slot."""
+        numa = self.chipset.numa
+        return numa.slots[slot.index] if numa is not None else None
+
     def thread_id(self, slot: Slot) -> int:
         """The kernel's number of the vCPU's thread; 0 for a slot without one."""
         thread = self._threads.get(slot.index)
@@ -143,22 +150,8 @@ class PcBoard:
 
     def ospm_status(self) -> list[tuple[Slot, int, int]]:
         """Source event and status of the guest's last _OST; 0 and 0 before it said anything."""
-        return [(slot, *self._osts.get(slot.index, (0, 0))) for slot in self.machine.slots]
-
-    def on_ost(self, index: int, event: int, status: int) -> None:
-        """The guest says how far it is with the CPU of a slot (ACPI 6.5, 6.3.5)."""
-        slot = self.machine.slots[index]
-        self._osts[index] = event, status
-        self.machine.notify("ACPI_DEVICE_OST", slot=slot, source=event, status=status)
-        detail = f"_OST event {event:#x}, status {status:#x}"
-        if event in (_OST_EJECT_REQUEST, _OST_EJECTION_PROCESSING):
-            if status != _OST_SUCCESS and status not in _OST_EJECT_IN_PROGRESS:
-                self.machine.unplug_refused(slot, detail)
-                return
-        elif status == _OST_SUCCESS:
-            self.machine.cpu_online(slot, detail)
-            return
-        self.machine.hotplug.report(slot, detail)
+        last_ost = self.chipset.hotplug.last_ost
+        return [(slot, *last_ost(slot.index)) for slot in self.machine.slots]
 
     def _start_vcpu(self, slot: Slot) -> None:
         thread = VcpuThread(
@@ -213,7 +206,13 @@ class PcBoard:
     # --- the run -------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Enter the image on the boot CPU. Raises `HotplugError` if the guest has run before."""
+        """Enter the image on the boot CPU, again after a reset of a paused guest.
+
+        Raises `HotplugError` if the guest has run before.
+        """
+        if self._paused == "prelaunch":
+            self.resume()
+            return
         if self._started:
             raise HotplugError("the guest has been started already")
         with self.machine.hotplug.lock:
@@ -239,7 +238,7 @@ class PcBoard:
     def status(self) -> str:
         """What the guest does, in QMP's words (its type `RunState`)."""
         if self._outcome is not None:
-            return {"died": "internal-error"}.get(self._outcome.reason, "shutdown")
+            return status_of(self._outcome)
         if not self._started:
             return "prelaunch"
         return self._paused or "running"
@@ -247,7 +246,7 @@ class PcBoard:
     def pause(self, status: str = "paused") -> None:
         """Hold all vCPUs; the guest's clock stands still. Raises `GuestError` if one is stuck."""
         with self.gate.held():
-            if not self._paused:
+            if self.status == "running":
                 self.paused_clock = self.vm.get_clock().clock
                 self._paused = status
                 self.gate.shut()
@@ -272,15 +271,37 @@ class PcBoard:
         """In this block no vCPU runs and all accesses are finished: state can be read and set."""
         with self.gate.held():
             if self._reset_wanted and self._outcome is None:
-                self._reset(_GUEST_RESET)  # what the guest asked for is not lost in between
+                self._reset(GUEST_RESET)  # what the guest asked for is not lost in between
             yield
 
     def reset(self) -> None:
-        """Begin again from the start, with the CPUs that are plugged. Raises `GuestError`."""
-        if self._outcome is not None or not self._started:
-            raise GuestError("the guest does not run: it cannot be reset")
+        """Begin again from the start, with the CPUs that are plugged. Raises `GuestError`.
+
+        A guest that is paused, powered off or panicked then waits to be started.
+        """
+        if self._outcome is not None:
+            self._revive(self._outcome)
+            return
+        if not self._started:
+            self.machine.notify("RESET", guest=False, reason=HOST_RESET)
+            return
+        if not self.options.reboot:
+            self.end(_HOST_RESET, HOST_RESET)
+            return
         with self.gate.held():
-            self._reset("host-qmp-system-reset")
+            self._reset(HOST_RESET)
+            if self._paused:
+                self._paused = "prelaunch"
+
+    def _revive(self, outcome: Outcome) -> None:
+        """Reset a guest that has ended; its vCPUs wait at the gate."""
+        if outcome.reason in ("died", "stopped"):  # threads are gone
+            raise GuestError("the guest has ended: it cannot be reset")
+        with self.gate.held():
+            self.paused_clock = self.vm.get_clock().clock
+            self.chipset.virtio.pause()
+            self._reset(HOST_RESET)
+            self._paused, self._outcome = "prelaunch", None
 
     def _reset(self, reason: str) -> None:
         with self.machine.hotplug.lock:
@@ -292,7 +313,7 @@ class PcBoard:
                     slot.cpu.reset()
             self.guest.place()
             self._enter()
-        self.machine.notify("RESET", guest=reason == _GUEST_RESET, reason=reason)
+        self.machine.notify("RESET", guest=reason == GUEST_RESET, reason=reason)
 
     def on_reset_request(self) -> None:
         """The guest asks for a reset, on the thread of one of its vCPUs."""
@@ -310,7 +331,7 @@ class PcBoard:
         if self._reset_wanted and self._outcome is None:
             with self.gate.held():
                 if self._reset_wanted:  # no other vCPU's thread was quicker
-                    self._reset(_GUEST_RESET)
+                    self._reset(GUEST_RESET)
 
     def nmi(self) -> None:
         """Give every CPU a non-maskable interrupt."""
@@ -408,32 +429,37 @@ class PcBoard:
 
     # --- what the threads report ---------------------------------------------------------
 
-    def end(self, outcome: Outcome) -> None:
-        """The run is over: no vCPU enters the guest again, and `wait` returns `outcome`."""
+    def end(self, outcome: Outcome, cause: str = "") -> None:
+        """The run is over: no vCPU enters the guest again, and `wait` returns `outcome`.
+
+        `cause` is QMP's, where the outcome does not tell it.
+        """
         with self._changed:
             if self._outcome is not None:
                 return
             self._outcome = outcome
             self._changed.notify_all()
         self.gate.shut()
-        if outcome.reason in _SHUTDOWN_REASONS:
-            reason = _SHUTDOWN_REASONS[outcome.reason]
-            self.machine.notify("SHUTDOWN", guest=True, reason=reason)
-        elif outcome.reason == "died":
-            self.machine.notify("STOP")
+        tell_end(self.machine, outcome, cause)
 
     def _on_death(self, thread: VcpuThread, reason: str, exit: Exit | None) -> None:
         if isinstance(exit, ShutdownExit) and self.options.on_crash != "report":
-            self._crashed("paused")
+            self._crashed(self.options.on_crash, "paused")
+            return
+        if isinstance(exit, SystemEventExit) and reason == "reset":
+            self.on_reset_request()
+            return
+        if isinstance(exit, SystemEventExit) and reason == "crash":
+            self.on_panic()
             return
         said = f"vCPU {thread.slot.index} died: {reason}"
         why = self.assist.refusal if isinstance(exit, InternalErrorExit) else ""
         text = f"{said}\n{death_text(thread.vcpu, exit, self.ram)}"
         self.end(Outcome("died", DIED, f"{text}\n{why}" if why else text))
 
-    def _crashed(self, status: str) -> None:
-        """Ask for what `on_crash` says; a pause shows as `status`."""
-        if self.options.on_crash == "reset":
+    def _crashed(self, action: str, status: str) -> None:
+        """Ask for a reset or a pause, as `action` says; a pause shows as `status`."""
+        if action == "reset":
             self._reset_wanted = True
         else:
             self._pause_wanted = status
@@ -442,12 +468,12 @@ class PcBoard:
 
     def on_panic(self) -> None:
         """The guest says that it panicked."""
-        action = {"report": "poweroff", "reset": "run", "pause": "pause"}[self.options.on_crash]
-        self.machine.notify("GUEST_PANICKED", action=action)
-        if self.options.on_crash == "report":
+        action = self.options.on_panic or self.options.on_crash
+        self.machine.notify("GUEST_PANICKED", action=_PANIC_ACTIONS[action])
+        if action == "report":
             self.end(Outcome("panicked", DIED, "the guest panicked"))
-        else:
-            self._crashed("guest-panicked")
+        elif action != "ignore":
+            self._crashed(action, "guest-panicked")
 
     def on_output_error(self, error: BaseException) -> None:
         """A full disk, a closed pipe: `wait` raises it."""

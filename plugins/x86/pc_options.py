@@ -14,6 +14,7 @@ from cpufw_x86.devices import parse_fw_cfg
 from cpufw_x86.memory import parse_size
 
 ON_CRASH = ("report", "reset", "pause")
+ON_PANIC = (*ON_CRASH, "ignore")
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class PcOptions:
     is called with what the guest sends to COM1. `assist`: whether cpufw finishes instructions that
     KVM cannot. `pin`: vCPU index to the CPUs of the host that it may run on. `reboot` off: a reset
     by the guest ends the run.
-    `on_crash`: what a guest that triple-faults comes to. `watchdog`: seconds in which each vCPU's
+    `on_crash`: what a guest that triple-faults comes to, and unless there is `on_panic` one that
+    says that it panicked. `watchdog`: seconds in which each vCPU's
     thread has to show that it can be stopped; 0: nobody asks. `kernel_irqchip`: one of
     `cpufw_x86.irqchip.IRQCHIPS`, None for what the APIC ids need. `drives`, as `Drive` or in its
     text, `virtio_console` and `rng` are virtio devices; a console that is True leads nowhere.
@@ -54,6 +56,7 @@ class PcOptions:
     kernel_irqchip: str | None = None
     reboot: bool = True
     on_crash: str = "report"
+    on_panic: str | None = None
     watchdog: float = 0
     serial_ports: int = 1
     incoming: bool = False
@@ -91,4 +94,6 @@ class PcOptions:
         options = cls(**values)
         if options.on_crash not in ON_CRASH:
             raise UsageError(f"on_crash '{options.on_crash}' is not one of {', '.join(ON_CRASH)}")
+        if options.on_panic not in (None, *ON_PANIC):
+            raise UsageError(f"on_panic '{options.on_panic}' is not one of {', '.join(ON_PANIC)}")
         return options

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpufw.core.arch import AcceleratorType, Architecture, MachineType
+from cpufw.core.arch import AcceleratorType, Architecture, MachineType, PlugUnit
+from cpufw.core.topology import TopologyLevel
 from cpufw.hookspecs import hookimpl
 from cpufw_x86.apicid import X86_LEVELS, apic_id
 
@@ -18,9 +20,28 @@ if TYPE_CHECKING:
     from cpufw.core.capture import CaptureRules
     from cpufw.core.cpu import CPUState
     from cpufw.core.machine import Machine
+    from cpufw.core.topology import Topology
     from cpufw.formats.format import Codec, Format
 
 ARCH = "x86_64"
+_PC_DEVICES = {
+    "fw_cfg_io": "sys-bus-device",
+    "i8042": "isa-device",
+    "ioapic": "sys-bus-device",
+    "isa-debug-exit": "isa-device",
+    "isa-debugcon": "isa-device",
+    "isa-serial": "isa-device",
+    "kvm-apic": "device",
+    "kvm-i8259": "isa-device",
+    "kvm-ioapic": "sys-bus-device",
+    "kvm-pit": "isa-device",
+    "mc146818rtc": "isa-device",
+    "pvpanic": "isa-device",
+    "virtio-blk-device": "virtio-device",
+    "virtio-mmio": "sys-bus-device",
+    "virtio-rng-device": "virtio-device",
+    "virtio-serial-device": "virtio-device",
+}
 MAX_CPUS = 1024  # KVM_MAX_VCPUS of an ordinary kernel; APIC ids beyond 254 need x2APIC
 
 
@@ -40,6 +61,18 @@ def _rules() -> ModelRules:
     from cpufw_x86.rules import X86Rules
 
     return X86Rules()
+
+
+def _no_such_place(topology: Topology, facts: Mapping[str, Any]) -> str:
+    from cpufw_x86.wording import no_such_place
+
+    return no_such_place(topology, facts)
+
+
+def _contradiction(topology: Topology, facts: Mapping[str, Any]) -> str:
+    from cpufw_x86.wording import contradiction
+
+    return contradiction(topology, facts)
 
 
 def _libvirt(arch: str) -> Codec:
@@ -112,28 +145,52 @@ def cpufw_architectures() -> list[Architecture]:
             apic_id,
             rules=_rules,
             capture=_capture,
+            arch_id_name="apic-id",
+            has_node_id=True,
+            wording={
+                "slot-taken": "CPU[{index}] with APIC ID {arch_id} exists",
+                "no-such-place": _no_such_place,
+                "contradiction": _contradiction,
+            },
         )
     ]
 
 
 @hookimpl
 def cpufw_machine_types() -> list[MachineType]:
-    """The PC."""
+    """The PC, and PCs whose CPUs come and go by whole sockets or cores."""
+    pc = MachineType(
+        "pc-0.1",
+        ARCH,
+        "PC with ACPI CPU hot-plug",
+        default_cpu="qemu64",
+        max_cpus=MAX_CPUS,
+        board=_pc,
+        alias="pc",
+        ram_id="pc.ram",
+        demo={
+            "kernel": Path(__file__).parent / "guest" / "demo.bin",
+            "entry_mode": "protected",
+            "memory": "16M",
+        },
+        bases=("generic-pc-machine", "x86-machine"),
+        devices=_PC_DEVICES,
+        runs=("pc-i440fx", "pc-q35"),
+    )
     return [
-        MachineType(
-            "pc-0.1",
-            ARCH,
-            "PC with ACPI CPU hot-plug",
-            default_cpu="qemu64",
-            max_cpus=MAX_CPUS,
-            board=_pc,
-            alias="pc",
-            demo={
-                "kernel": Path(__file__).parent / "guest" / "demo.bin",
-                "entry_mode": "protected",
-                "memory": "16M",
-            },
-        )
+        pc,
+        *(
+            replace(
+                pc,
+                name=f"pc-{level.value}-0.1",
+                alias=f"pc-{level.value}",
+                description=f"PC whose CPUs come and go by whole {level.plural}",
+                demo=None,
+                runs=(),
+                plug_unit=PlugUnit(level, f"{{model}}-{ARCH}-{level.value}"),
+            )
+            for level in (TopologyLevel.SOCKET, TopologyLevel.CORE)
+        ),
     ]
 
 

@@ -26,7 +26,7 @@ from cpufw.kvm import (
 from cpufw.kvm.native import lib
 from cpufw_x86.assist import Assist
 from cpufw_x86.devices import MmioBus, PortBus
-from cpufw_x86.kvm.exits import IoapicEoiExit, MsrExit
+from cpufw_x86.kvm.exits import HypervExit, IoapicEoiExit, MsrExit
 from cpufw_x86.run_gate import RunGate
 from cpufw_x86.vcpu import PooledVcpu
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from cpufw.core.hotplug import Slot
 
 
+_SHUT_DOWN, _RESET = lib.KVM_SYSTEM_EVENT_SHUTDOWN, lib.KVM_SYSTEM_EVENT_RESET
+_CRASH = lib.KVM_SYSTEM_EVENT_CRASH
 _STACK = 1 << 20  # of a thread, in bytes; by default a thousand of them would reserve 8 GiB
 
 
@@ -185,6 +187,8 @@ class VcpuThread:
             return True
         if isinstance(exit, InternalErrorExit):
             return self._assist.finish(self.vcpu, exit)
+        if isinstance(exit, HypervExit):
+            return True  # it answers by itself
         return isinstance(exit, MsrExit) and self._assist.on_msr(self.vcpu, exit)
 
     def _memory_access(self, exit: MmioExit) -> None:
@@ -221,7 +225,7 @@ def _reason(exit: Exit) -> str:
         case FailEntryExit(reason=reason):
             return f"KVM cannot enter the guest, hardware reason {reason:#x}"
         case SystemEventExit(type=kind):
-            names = {lib.KVM_SYSTEM_EVENT_SHUTDOWN: "", lib.KVM_SYSTEM_EVENT_RESET: ""}
+            names = {_SHUT_DOWN: "", _RESET: "reset", _CRASH: "crash"}
             return names.get(kind, f"system event {kind}")
         case HltExit():
             return ""

@@ -97,7 +97,7 @@ def test_properties_can_be_set_until_realize_never_after() -> None:
         ("speed", 0, "out of range, expected 1 to 4294967295"),
         ("speed", 2**32, "out of range"),
         ("maker", 7, "expected text"),
-        ("core-id", -1, "out of range"),
+        ("core-id", -(2**31) - 1, "out of range"),
     ],
 )
 def test_wrong_properties_are_refused(name: str, value: Any, says: str) -> None:

@@ -46,21 +46,31 @@ def test_the_tree_has_every_place_and_every_cpu(machine: Machine) -> None:
     machine.device_add("one-lab-cpu", "cpu1", socket_id=1, core_id=0, thread_id=1)
     anonymous = machine.device_add("one-lab-cpu", socket_id=1, core_id=1, thread_id=1)
     paths = {path: kind for path, kind, _ in tree(machine)}
-    assert paths["/machine"] == "machine"
+    assert paths["/machine"] == "lab-machine"
     assert paths["/machine/unattached/device[0]"] == "one-lab-cpu"
     assert paths["/machine/peripheral/cpu1"] == "one-lab-cpu"
     assert anonymous.path == "/machine/peripheral-anon/device[0]"
     threads = [path for path, kind in paths.items() if kind == "thread"]
     assert len(threads) == len(machine.slots) == 8
-    assert "/machine/socket[1]/core[0]/thread[1]" in threads
+    assert "/machine/topology/socket[1]/core[0]/thread[1]" in threads
+
+
+def test_a_device_number_is_not_given_again(machine: Machine) -> None:
+    for number in range(3):
+        cpu = machine.device_add("one-lab-cpu", socket_id=1, core_id=0, thread_id=1)
+        assert cpu.path == f"/machine/peripheral-anon/device[{number}]"
+        slot = cpu.slot
+        assert slot is not None
+        machine.request_unplug(slot)
+        machine.eject(slot)
 
 
 def test_each_place_links_to_its_cpu_while_it_is_there(machine: Machine) -> None:
-    place = machine.resolve("socket[1]/core[0]/thread[1]")
+    place = machine.resolve("topology/socket[1]/core[0]/thread[1]")
     assert place.get("cpu") == ""
     cpu = machine.device_add("one-lab-cpu", "cpu1", socket_id=1, core_id=0, thread_id=1)
     assert place.get("cpu") == cpu.path == "/machine/peripheral/cpu1"
-    assert machine.resolve("/machine/socket[1]/core[0]/thread[1]/cpu") is cpu
+    assert machine.resolve("/machine/topology/socket[1]/core[0]/thread[1]/cpu") is cpu
     unplug(machine, "cpu1")
     assert place.get("cpu") == ""
     assert cpu.path == "/"
@@ -168,7 +178,7 @@ PLACE = {"socket_id": 0, "core_id": 1, "thread_id": 0}
         ({"core_id": 0}, HotplugError, "slot 0 .* is taken by /machine/unattached/device"),
         ({"socket_id": 1, "core_id": 1, "thread_id": 1}, HotplugError, "taken by taken"),
         ({"socket_id": 2}, HotplugError, "socket-id=2 is out of range, expected 0 to 1"),
-        ({"core_id": -1}, PropertyError, "core-id=-1 is out of range"),
+        ({"core_id": -1}, HotplugError, "core-id is not set"),
         (
             {"thread_id": None},
             PropertyError,

@@ -165,3 +165,60 @@ def test_an_object_taken_out_is_gone_and_can_be_put_elsewhere(house: Object) -> 
     assert lamp.path == "/house/lamp"
     lamp.unparent()
     lamp.unparent()  # out is out
+
+
+# --- computed values, links that act, partial paths --------------------------------------
+
+
+def test_a_property_can_be_worked_out_when_it_is_read() -> None:
+    house = Object()
+    house.add_property(Property("rooms", "int", writable=False, compute=lambda h: len(rooms(h))))
+    assert house.get("rooms") == 0
+    house.add_child("kitchen", Object())
+    assert house.get("rooms") == 1
+    assert house.list_properties()["rooms"] == "int"
+    with pytest.raises(PropertyError, match="cannot be set"):
+        house.set("rooms", 3)
+
+
+def rooms(house: Object) -> list[str]:
+    return [name for name, _ in house.children()]
+
+
+def test_a_link_may_find_its_target_and_act_when_it_is_set() -> None:
+    house, kitchen = Object(), Object()
+    house.add_child("kitchen", kitchen)
+    chosen: list[Object | None] = []
+    house.add_link(
+        "best", "room", find=lambda: chosen[-1] if chosen else None, on_set=chosen.append
+    )
+    assert house.get("best") == ""
+    house.set("best", "/kitchen")
+    assert house.get("best") == "/kitchen"
+    assert house.resolve("best") is kitchen
+    house.set("best", "")
+    assert chosen == [kitchen, None]
+    with pytest.raises(NotFoundError):
+        house.set("best", "/cellar")
+    assert chosen == [kitchen, None]
+
+
+def test_a_link_that_only_its_owner_changes_cannot_be_set() -> None:
+    house = Object()
+    house.add_link("best", "room")
+    with pytest.raises(PropertyError, match="best cannot be set"):
+        house.set("best", "/")
+
+
+def test_a_partial_path_may_fit_several_objects() -> None:
+    house = Object()
+    for floor in ("first", "second"):
+        house.add_child(floor, Object())
+        house.resolve(floor).add_child("bath", Object())
+    house.resolve("first").add_child("kitchen", Object())
+    assert house.partial("kitchen") == [house.resolve("first/kitchen")]
+    assert house.partial("second/bath") == [house.resolve("second/bath")]
+    assert len(house.partial("bath")) == 2
+    assert house.partial("cellar") == []
+    assert house.has("first")
+    assert not house.has("bath")

@@ -77,7 +77,7 @@ def test_a_unit_brings_all_its_threads(machine: Machine) -> None:
         f"/machine/peripheral/c/thread[{n}]" for n in range(4)
     ]
     assert first is realized[0] is machine.slots[8].cpu
-    assert machine.resolve("socket[1]/core[0]/thread[3]").get("cpu") == realized[3].path
+    assert machine.resolve("topology/socket[1]/core[0]/thread[3]").get("cpu") == realized[3].path
     assert guest(machine).plugged[-4:] == [(index, True) for index in range(8, 12)]
     assert states(machine) == ["present", "empty", "present", "empty"]
     events = [event for event in machine.events(timeout=0) if event.slot >= 8]

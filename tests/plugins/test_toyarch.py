@@ -169,9 +169,9 @@ import cpufw_toy.plugin as toy
 with cpufw.Machine("none", cpu="mini", smp="1,maxcpus=16,sockets=8") as machine:
     cpu = machine.device_add("mini-toy-cpu", id="toy1", socket_id=2, core_id=1)
     path, arch_id = cpu.path, cpu.arch_id
-    shown = machine.resolve("socket[2]/core[1]").get("cpu")
+    shown = machine.resolve("topology/socket[2]/core[1]").get("cpu")
     machine.device_del("toy1")
-    left = machine.resolve("socket[2]/core[1]").get("cpu")
+    left = machine.resolve("topology/socket[2]/core[1]").get("cpu")
     try:
         machine.device_add("mini-toy-cpu", id="toy2", socket_id=7, core_id=0)
     except CpufwError as error:

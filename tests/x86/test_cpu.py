@@ -180,7 +180,7 @@ def test_a_machine_of_none_plugs_at_any_level_of_the_topology(framework: Framewo
         )
         assert cpu.cpu_index == 31
         assert "avx2" not in cpu.granted  # what --cpu says holds for every CPU of the machine
-        place = machine.resolve("socket[1]/die[1]/module[1]/core[1]/thread[1]")
+        place = machine.resolve("topology/socket[1]/die[1]/module[1]/core[1]/thread[1]")
         assert place.get("cpu") == "/machine/peripheral/last"
         machine.device_del("last")
         assert place.get("cpu") == ""

@@ -117,11 +117,22 @@ def test_a_name_that_no_machine_type_has(framework: Framework) -> None:
         framework.machine_type("pc-q35-2.77")
 
 
-def test_they_run_no_guest(framework: Framework) -> None:
-    with pytest.raises(UsageError, match=r"only describes CPUs; to run a guest use pc$"):
-        framework.machine("pc-q35-2.6", cpu="Haswell", kernel="/dev/null")
-    done = cpufw("run", "--machine", "pc-q35-2.6", "/dev/null")
-    assert sentence(done, 2) == "machine type pc-q35-2.6 only describes CPUs; to run a guest use pc"
+def test_those_that_are_no_pc_run_no_guest(framework: Framework) -> None:
+    with pytest.raises(UsageError, match="microvm only describes CPUs; to run a guest use pc"):
+        framework.machine("microvm", cpu="Haswell", kernel="/dev/null")
+    done = cpufw("run", "--machine", "isapc", "/dev/null")
+    assert "machine type isapc only describes CPUs; to run a guest use pc" in sentence(done, 2)
+
+
+@pytest.mark.kvm
+def test_guests_run_under_the_rules_of_an_old_pc(framework: Framework) -> None:
+    demo = framework.machine_type("pc").demo
+    assert demo is not None
+    with framework.machine("pc-q35-2.6", cpu="Haswell,check=off", **demo) as machine:
+        (cpu,) = machine.cpus()
+        assert cpu.expand(machine).identity["l3-cache"] is False
+        machine.start()
+        assert machine.status == "running"
 
 
 def test_show_and_cpuid_take_them() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from cpufw.monitor.command import COMMANDS, command
 from cpufw.monitor.errors import QmpError
+from cpufw.monitor.event_types import EVENTS
+from cpufw.monitor.introspection import Introspection
 from cpufw.monitor.monitor import Monitor
-from cpufw.monitor.schema import Introspection
-from cpufw.monitor.session import CAPABILITIES, Session
-from cpufw.monitor.version import VERSION
+from cpufw.monitor.schema import Features, Variants
+from cpufw.monitor.session import Session
+from cpufw.monitor.version import CAPABILITIES, VERSION
 
 QMPCapability = Literal["oob"]
 
@@ -28,6 +30,73 @@ class VersionInfo(TypedDict):
 
 class CommandInfo(TypedDict):
     name: str
+
+
+SchemaMetaType = Literal["builtin", "enum", "array", "object", "alternate", "command", "event"]
+JSONType = Literal["string", "number", "int", "boolean", "null", "object", "array", "value"]
+
+
+class SchemaInfoEnumMember(TypedDict):
+    name: str
+    features: NotRequired[list[str]]
+
+
+class SchemaInfoEnum(TypedDict):
+    members: list[SchemaInfoEnumMember]
+    values: Annotated[list[str], Features("deprecated")]
+
+
+class SchemaInfoObjectMember(TypedDict):
+    name: str
+    type: str
+    default: NotRequired[Any]
+    features: NotRequired[list[str]]
+
+
+class SchemaInfoObjectVariant(TypedDict):
+    case: str
+    type: str
+
+
+class SchemaInfoObject(TypedDict):
+    members: list[SchemaInfoObjectMember]
+    tag: NotRequired[str]
+    variants: NotRequired[list[SchemaInfoObjectVariant]]
+
+
+class SchemaInfoAlternateMember(TypedDict):
+    type: str
+
+
+class SchemaInfoAlternate(TypedDict):
+    members: list[SchemaInfoAlternateMember]
+
+
+SchemaInfoBuiltin = TypedDict("SchemaInfoBuiltin", {"json-type": JSONType})
+SchemaInfoArray = TypedDict("SchemaInfoArray", {"element-type": str})
+SchemaInfoCommand = TypedDict(
+    "SchemaInfoCommand", {"arg-type": str, "ret-type": str, "allow-oob": NotRequired[bool]}
+)
+SchemaInfoEvent = TypedDict("SchemaInfoEvent", {"arg-type": str})
+SchemaInfoBase = TypedDict(
+    "SchemaInfoBase",
+    {"name": str, "meta-type": SchemaMetaType, "features": NotRequired[list[str]]},
+)
+SchemaInfo = Annotated[
+    SchemaInfoBase,
+    Variants(
+        "meta-type",
+        {
+            "builtin": SchemaInfoBuiltin,
+            "enum": SchemaInfoEnum,
+            "array": SchemaInfoArray,
+            "object": SchemaInfoObject,
+            "alternate": SchemaInfoAlternate,
+            "command": SchemaInfoCommand,
+            "event": SchemaInfoEvent,
+        },
+    ),
+]
 
 
 @command("qmp_capabilities")
@@ -54,9 +123,9 @@ def query_commands(monitor: Monitor) -> list[CommandInfo]:
 
 
 @command("query-qmp-schema")
-def query_qmp_schema(monitor: Monitor) -> list[Any]:
+def query_qmp_schema(monitor: Monitor) -> list[SchemaInfo]:
     """Every command and event, with the types of what they take and give."""
-    return _schema()
+    return _schema()  # type: ignore[return-value]
 
 
 @cache
@@ -68,7 +137,9 @@ def _schema() -> list[dict[str, Any]]:
             facts["features"] = list(each.features)
         if each.allow_oob:
             facts["allow-oob"] = True
-        introspection.add_command(each.name, each.arguments, each.returns, **facts)
+        introspection.add_command(each.name, each.argument_type, each.returns, **facts)
+    for event, data in EVENTS.items():
+        introspection.add_event(event, data)
     return introspection.entries
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NotRequired, TypedDict
 
 from cpufw.monitor.command import command
+from cpufw.monitor.errors import QmpError
 from cpufw.monitor.monitor import Monitor
 
 RunState = Literal[
@@ -67,6 +68,8 @@ def stop(monitor: Monitor) -> None:
 @command("cont", blocks=True)
 def cont(monitor: Monitor) -> None:
     """Let the guest begin, or go on."""
+    if monitor.machine.status in ("shutdown", "internal-error"):
+        raise QmpError("Resetting the Virtual Machine is required")
     if monitor.machine.status == "prelaunch":
         monitor.machine.start()
     else:

@@ -11,6 +11,7 @@ help:
 	@echo 'make demo      run the demonstration guest and hot-plug a CPU into it'
 	@echo 'make test      run the tests'
 	@echo 'make guests    build the guests nobody here wrote, which more tests need: Linux and others'
+	@echo 'make libvirt   fetch the versions of libvirt that some tests drive guests with'
 	@echo 'make test-all  run the tests, and the KVM tests on an ordinary host too'
 	@echo 'make test-svm  run the KVM tests on an ordinary AMD-V host under QEMU TCG'
 	@echo 'make test-svm-quick  run some of them'
@@ -31,7 +32,8 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/cpufw list-models --arch x86_64
 	$(VENV)/bin/cpufw demo
 
-# Tests that need a guest nobody here wrote say so and are skipped where `make guests` was not run.
+# Tests that need guests nobody here wrote, or libvirt, say so and are skipped where `make guests`
+# and `make libvirt` were not run.
 test: $(VENV)/.installed
 	CPUFW_GUESTS=$$($(PYTHON) tests/guests where 2>/dev/null) $(PYTHON) -m pytest $(ARGS)
 
@@ -53,6 +55,6 @@ format: $(VENV)/.installed
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-include tests/svm/svm.mk
-test-svm test-svm-quick svm-shell: $(VENV)/.installed
+include tests/svm/svm.mk tests/libvirt/libvirt.mk
+test-svm test-svm-quick svm-shell libvirt: $(VENV)/.installed
 -include benchmarks/bench.mk

@@ -35,7 +35,7 @@ demo: $(VENV)/.installed
 # Tests that need guests nobody here wrote, or libvirt, say so and are skipped where `make guests`
 # and `make libvirt` were not run.
 test: $(VENV)/.installed
-	CPUFW_GUESTS=$$($(PYTHON) tests/guests where 2>/dev/null) $(PYTHON) -m pytest $(ARGS)
+	CPUFW_GUESTS=$$($(PYTHON) tests/guests where 2>/dev/null) $(PYTHON) -m pytest -n auto --dist loadfile $(ARGS)
 
 guests: $(VENV)/.installed
 	$(PYTHON) tests/guests build

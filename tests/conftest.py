@@ -22,7 +22,6 @@ SECONDS_LIMIT = 240  # for one test; the slowest takes a tenth of it
 
 _HOME = pytest.StashKey[Path]()
 _STDERR = pytest.StashKey[int]()
-_SKIPPED = pytest.StashKey[Counter[str]]()
 
 
 def _kvm_problem() -> str | None:
@@ -58,7 +57,6 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[name] = str(home / folder)
     os.environ.pop("CPUFW_CPUDEFS", None)
     config.stash[_HOME] = home
-    config.stash[_SKIPPED] = Counter()
     # A copy, because output is captured by the time that a test hangs.
     config.stash[_STDERR] = os.dup(sys.__stderr__.fileno()) if sys.__stderr__ else 2
 
@@ -79,7 +77,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         ]
         if reasons:
             item.add_marker(pytest.mark.skip(reason=reasons[0]))
-            config.stash[_SKIPPED][reasons[0]] += 1
 
 
 @pytest.hookimpl(wrapper=True)
@@ -92,10 +89,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    for reason, count in config.stash[_SKIPPED].items():
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    problems = {_kvm_problem(), _ordinary_kvm_problem()}
+    reasons: Counter[str] = Counter()
+    for report in terminalreporter.getreports("skipped"):  # of all of xdist's workers
+        _, _, said = report.longrepr
+        reasons[said.removeprefix("Skipped: ")] += 1
+    for reason, count in reasons.items():
+        if reason not in problems:
+            continue
         tests = "test was" if count == 1 else "tests were"
         terminalreporter.write_line(f"{count} KVM {tests} skipped: {reason}", yellow=True)
 

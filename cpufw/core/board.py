@@ -12,8 +12,10 @@ from cpufw.errors import GuestError, ModelError, StateError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cpufw.core.disk import Disk
     from cpufw.core.hotplug import Slot
     from cpufw.core.machine import Machine
+    from cpufw.core.statistics import Statistic
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,14 @@ class Board(Protocol):
 
     def ospm_status(self) -> list[tuple[Slot, int, int]]:
         """Source event and status of the guest's last ACPI _OST, for each slot; none without."""
+        ...
+
+    def block_devices(self) -> list[Disk]:
+        """The disks, in the order in which the guest finds them."""
+        ...
+
+    def statistics(self, slot: Slot | None = None) -> list[Statistic]:
+        """What the accelerator counts of the guest, or of the CPU of `slot`; may be nothing."""
         ...
 
     def start(self) -> None:
@@ -172,6 +182,14 @@ class BareBoard:
 
     def ospm_status(self) -> list[tuple[Slot, int, int]]:
         """There is no guest."""
+        return []
+
+    def block_devices(self) -> list[Disk]:
+        """There are none."""
+        return []
+
+    def statistics(self, slot: Slot | None = None) -> list[Statistic]:  # noqa: ARG002
+        """Nothing is counted."""
         return []
 
     def start(self) -> None:

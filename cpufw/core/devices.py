@@ -56,6 +56,10 @@ class DeviceTree:
         """Put a device of the board where those are that were there from the start."""
         self._number("unattached", device)
 
+    def built_in(self) -> list[Object]:
+        """The devices that were there from the start, in their order."""
+        return [device for _, device in self._containers["unattached"].children()]
+
     def _number(self, name: str, device: Object) -> None:
         self._containers[name].add_child(f"device[{self._numbered[name]}]", device)
         self._numbered[name] += 1

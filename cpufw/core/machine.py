@@ -23,15 +23,16 @@ from cpufw.core.hotplug import (
 from cpufw.core.model import CPUModel, Expansion
 from cpufw.core.qom import Property
 from cpufw.core.registry import Registry
-from cpufw.core.run_control import RunControl
 from cpufw.core.slot_tree import Node, SlotTree
 from cpufw.core.sockets import CPUSocket, Sockets
 from cpufw.core.topology import Topology
-from cpufw.core.unit import CPUUnit, UnitPlaces
+from cpufw.core.unit import UnitPlaces
+from cpufw.core.unit_plug import UnitPlug
+from cpufw.core.unplug import Unplug
 from cpufw.errors import HotplugError, ModelError
 
 
-class Machine(RunControl):
+class Machine(Unplug):
     """A machine of `machine_type` whose CPUs are all of `cpu_class`.
 
     `with Machine(...) as machine:` closes it (and its accelerator if `owns_accelerator`). `slots`
@@ -62,8 +63,6 @@ class Machine(RunControl):
         self.log = EventLog()
         self.hotplug = Hotplug(self.log, list(vetoes))
         self.hotplug.listeners.extend(listeners)
-        self.observers: list[Callable[[str, Mapping[str, Any]], None]] = []
-        """Called with name and data of each event of the run, in QMP's words; see `notify`."""
         arch_id = cpu_class.architecture.arch_id
         self.slots = tuple(
             Slot(index, slot_id, arch_id(topology, slot_id))
@@ -88,6 +87,7 @@ class Machine(RunControl):
             places, topology, self.slots, cpu_class.type_name, machine_type.slot_ids
         )
         self._units = UnitPlaces(machine_type.plug_unit, cpu_class.model.name, topology, self.slots)
+        self._unit_plug = UnitPlug(self, self._units)
         self.sockets = Sockets(self, self._units, self._tree)
         self.board = machine_type.board(self, options or {})
         try:
@@ -95,7 +95,7 @@ class Machine(RunControl):
                 self.devices.add(unit, hotplugged=False)
                 self._units.enter(unit)
             for slot in self.slots[: topology.cpus]:
-                self._new_cpu("", {}).realize(self, slot)
+                self.new_cpu("", {}).realize(self, slot)
             self.board.show_devices()
         except BaseException:
             self.close()
@@ -218,30 +218,23 @@ class Machine(RunControl):
             slot.cpu, slot.occupant = cpu, (cpu.path, cpu.device_id)
             self._tree.show(slot, cpu)
             if unit is None or not unit.filling:
-                self._expose(slot, hotplugged)
+                self.expose(slot, hotplugged)
 
-    def _expose(self, slot: Slot, hotplugged: bool) -> None:
+    def expose(self, slot: Slot, hotplugged: bool) -> None:
+        """Let the board know of the CPU of `slot`, and report it present."""
         try:
             # The guest may answer from another thread as soon as the board told it; the lock
             # makes that answer wait until the slot shows the CPU.
             self.board.cpu_plugged(slot, hotplugged)
             self.hotplug.advance(slot, HotplugEventKind.PRESENT)
         except BaseException:
-            self._forget(slot)
+            self.forget(slot)
             raise
-
-    def _forget(self, slot: Slot) -> None:
-        if slot.cpu is not None:
-            slot.cpu.unparent()
-        slot.cpu = None
-        self._tree.show(slot, None)
-        unit = self._units.at(slot)
-        if unit is not None and not unit.plugged():
-            self._units.leave(unit)
 
     # --- what users do -------------------------------------------------------------------
 
-    def _new_cpu(self, device_id: str, properties: Mapping[str, Any]) -> CPUState:
+    def new_cpu(self, device_id: str, properties: Mapping[str, Any]) -> CPUState:
+        """A CPU of the machine's type with the machine's properties and these, in no slot yet."""
         cpu: CPUState = self.cpu_class(device_id, **self.cpu_properties)
         for name, value in properties.items():
             cpu.set(name, value)
@@ -255,7 +248,7 @@ class Machine(RunControl):
         `events`). Raises `NotFoundError`, `PropertyError`, `ModelError` or `HotplugError`; the
         machine is then as it was, a unit plugged in full or not at all.
         """
-        plug = self._plug_cpu if self._units.kind is None else self._plug_unit
+        plug = self._plug_cpu if self._units.kind is None else self._unit_plug.plug
         cpus = plug(driver, id, properties)
         self._report_realized(cpus)
         return cpus[0]
@@ -273,26 +266,18 @@ class Machine(RunControl):
             raise self._wrong_type(driver)
         with self.hotplug.lock:
             self.devices.check_id(id)
-            cpu = self._new_cpu(id, properties)
+            cpu = self.new_cpu(id, properties)
             cpu.realize(self, hotplugged=True)
         return [cpu]
-
-    def _plug_unit(self, driver: str, id: str, properties: Mapping[str, Any]) -> list[CPUState]:
-        unit = self._units.new_unit(driver, id, properties)
-
-        def enter() -> None:
-            self.devices.check_id(id)
-            self._units.check_free(unit)
-            self.devices.add(unit, hotplugged=True)
-
-        return self._fill(unit, enter)
 
     def plug_socket(self, index: int, socket: CPUSocket) -> None:
         """Plug all CPUs of `socket`, made by `sockets.new`, or none: `socket[index]` leads to it.
 
         Raises what `device_add` raises; the machine is then as it was.
         """
-        self._report_realized(self._fill(socket, lambda: self.sockets.enter(index, socket)))
+        self._report_realized(
+            self._unit_plug.fill(socket, lambda: self.sockets.enter(index, socket))
+        )
 
     def unplug_socket(self, index: int) -> None:
         """Ask the guest to give up all CPUs of this socket; while it has one the link stays.
@@ -303,116 +288,6 @@ class Machine(RunControl):
             slot = self.sockets.leaving(index)
             if slot is not None:
                 self.request_unplug(slot)
-
-    def _fill(self, unit: CPUUnit, enter: Callable[[], None]) -> list[CPUState]:
-        """Plug each CPU of `unit` or none, once `enter` has put it into the tree."""
-        realized: list[CPUState] = []
-        with ExitStack() as undo:
-            with self.hotplug.lock:
-                enter()
-                undo.callback(self._take_back, unit, realized)  # not under the lock, see `eject`
-                self._units.enter(unit)
-                unit.hotplugged = unit.filling = True
-                for slot in unit.slots:
-                    cpu = self._new_cpu(unit.device_id, {})
-                    cpu.realize(self, slot, hotplugged=True)
-                    realized.append(cpu)
-                unit.filling = False
-                for slot in unit.slots:
-                    self._expose(slot, hotplugged=True)
-            undo.pop_all()
-        return realized
-
-    def _take_back(self, unit: CPUUnit, realized: Sequence[CPUState]) -> None:
-        unit.filling = False
-        for cpu in reversed(realized):
-            slot = cpu.slot
-            if slot is not None and slot.state is SlotState.PLUGGING:
-                with self.hotplug.lock:
-                    self._forget(slot)
-                    self.cancel_plug(cpu)
-                    cpu.unrealize()
-            elif slot is not None:
-                self.eject(slot)
-        with self.hotplug.lock:
-            if unit.slots and self._units.at(unit.slots[0]) is unit:
-                self._units.leave(unit)
-
-    def device_del(self, id: str) -> None:
-        """Ask the guest to give up the CPU that was added as `id`; `events` tell its answer.
-
-        Raises `NotFoundError` or `HotplugError`.
-        """
-        with self.hotplug.lock:
-            self.request_unplug(self.devices.slot_of(id))
-
-    def _plugged_with(self, slot: Slot) -> Sequence[Slot]:
-        unit = self._units.at(slot)
-        return [slot] if unit is None else unit.plugged()
-
-    def request_unplug(self, slot: Slot) -> None:
-        """Ask the guest to give up the CPU of `slot`, and all of the unit that it is part of.
-
-        A request may be repeated.
-        """
-        if not self.machine_type.can_unplug:
-            name = self.machine_type.name
-            text = f"machine type {name} cannot unplug CPUs"
-            raise HotplugError(text, "cannot-unplug", machine=name)
-        with self.hotplug.lock:
-            slots = self._plugged_with(slot)
-            earlier = [each for each in slots if each.state is SlotState.UNPLUG_REQUESTED]
-            try:
-                for each in slots:
-                    self.hotplug.advance(each, HotplugEventKind.UNPLUG_REQUESTED)
-                for each in slots:
-                    self.board.cpu_unplug_request(each)
-            except BaseException as error:
-                # The guest was never asked; an earlier request still stands.
-                for each in slots:
-                    if each not in earlier and each.state is SlotState.UNPLUG_REQUESTED:
-                        self.hotplug.advance(each, HotplugEventKind.UNPLUG_WITHDRAWN, str(error))
-                raise
-
-    def withdraw_unplug(self, id: str) -> None:
-        """Take back a `device_del` that the guest has not seen yet.
-
-        Raises `NotFoundError`, or `HotplugError` if nothing was asked or the guest has seen it.
-        """
-        with self.hotplug.lock:
-            slots = self._plugged_with(self.devices.slot_of(id))
-            asked = [slot for slot in slots if slot.state is SlotState.UNPLUG_REQUESTED]
-            if not asked:
-                raise HotplugError(f"device '{id}' has not been asked to leave")
-            for slot in asked:
-                if not self.board.cpu_unplug_withdraw(slot):
-                    raise HotplugError(f"the guest has seen the request to give up '{id}' already")
-                self.hotplug.advance(slot, HotplugEventKind.UNPLUG_WITHDRAWN)
-
-    def cpu_online(self, slot: Slot, detail: str = "") -> None:
-        """The guest showed that it runs the CPU of `slot`."""
-        with self.hotplug.lock:
-            if slot.state is SlotState.PRESENT:
-                self.hotplug.advance(slot, HotplugEventKind.ONLINE, detail)
-
-    def unplug_refused(self, slot: Slot, detail: str = "") -> None:
-        """The guest keeps the CPU of `slot`."""
-        with self.hotplug.lock:
-            if slot.state is SlotState.UNPLUG_REQUESTED:
-                self.hotplug.advance(slot, HotplugEventKind.UNPLUG_REFUSED, detail)
-
-    def eject(self, slot: Slot) -> None:
-        """The guest gave up the CPU of `slot`: stop it and empty the slot."""
-        with self.hotplug.lock:
-            self.hotplug.advance(slot, HotplugEventKind.EJECTING)
-        # Not under the lock: the vCPU's thread may be waiting for it, and must end first.
-        self.board.cpu_unplugged(slot)
-        with self.hotplug.lock:
-            cpu = slot.cpu
-            self._forget(slot)
-            if cpu is not None:
-                cpu.unrealize()
-            self.hotplug.advance(slot, HotplugEventKind.UNPLUGGED)
 
     @property
     def plug_unit_type(self) -> str:
@@ -444,17 +319,6 @@ class Machine(RunControl):
         """Call `listener` with every event from now on; the returned function ends that."""
         self.hotplug.listeners.append(listener)
         return lambda: self.hotplug.listeners.remove(listener)
-
-    def notify(self, event: str, **data: Any) -> None:
-        """Tell the observers: `notify("RESET", guest=True, reason="guest-reset")`.
-
-        `STOP`, `RESUME`, `RESET`, `POWERDOWN`, `SHUTDOWN`, `GUEST_PANICKED`, `ACPI_DEVICE_OST`.
-        """
-        for observer in tuple(self.observers):
-            try:
-                observer(event, data)
-            except Exception as error:  # an observer must not stop the machine half way
-                self.hotplug.listener_errors.append(error)
 
     def close(self) -> None:
         """Stop the guest and give everything back; closing twice is harmless."""

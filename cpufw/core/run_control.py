@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from cpufw.core.board import Board, Outcome
+from cpufw.core.hotplug import Hotplug
 from cpufw.core.qom import Object
 
 if TYPE_CHECKING:
@@ -12,9 +14,15 @@ if TYPE_CHECKING:
 
 
 class RunControl(Object):
-    """A machine whose `board` runs a guest."""
+    """A machine whose `board` runs a guest; `hotplug` keeps what observers raise."""
 
     board: Board
+    hotplug: Hotplug
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observers: list[Callable[[str, Mapping[str, Any]], None]] = []
+        """Called with name and data of each event of the run, in QMP's words; see `notify`."""
 
     def start(self) -> None:
         """Let the guest run."""
@@ -68,3 +76,14 @@ class RunControl(Object):
     def powerdown(self) -> None:
         """Press the power button; whether the guest listens is its own matter."""
         self.board.powerdown()
+
+    def notify(self, event: str, **data: Any) -> None:
+        """Tell the observers: `notify("RESET", guest=True, reason="guest-reset")`.
+
+        `STOP`, `RESUME`, `RESET`, `POWERDOWN`, `SHUTDOWN`, `GUEST_PANICKED`, `ACPI_DEVICE_OST`.
+        """
+        for observer in tuple(self.observers):
+            try:
+                observer(event, data)
+            except Exception as error:  # an observer must not stop the machine half way
+                self.hotplug.listener_errors.append(error)

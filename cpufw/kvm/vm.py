@@ -14,6 +14,12 @@ from .vcpu import VCPU
 
 TYPE_CHECKING = False  # importing typing would take longer than the whole package
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from cpufw.core.statistics import Statistic
+
+    from .stats import StatsFile
     from .system import KVM
 
 
@@ -33,6 +39,7 @@ class VM(Handle):
         """Every vCPU created, by id."""
         self._bus = ffi.new("struct cpufw_bus *")
         self._uarts: dict[int, Uart16550] = {}
+        self._statistics: dict[Handle, StatsFile] = {}
 
     def check_extension(self, capability: int | str) -> int:
         """What this VM has of a capability; 0: not there (KVM_CHECK_EXTENSION)."""
@@ -123,6 +130,27 @@ class VM(Handle):
         vcpu = self.vcpu_class(self, id, fd)
         self.vcpus[id] = vcpu
         return vcpu
+
+    def statistics(
+        self,
+        vcpu: VCPU | None = None,
+        held: Callable[[], AbstractContextManager[None]] | None = None,
+    ) -> list[Statistic]:
+        """What KVM counts of this VM, or of its vCPU; nothing without KVM_CAP_BINARY_STATS_FD.
+
+        `held` makes a block in which the vCPU does not run; it is needed once for each.
+        """
+        counted = self if vcpu is None else vcpu
+        if counted not in self._statistics:
+            if not self.check_extension("KVM_CAP_BINARY_STATS_FD"):
+                return []
+            from contextlib import nullcontext
+
+            from .stats import StatsFile
+
+            with nullcontext() if held is None else held():
+                self._statistics[counted] = StatsFile(counted)
+        return self._statistics[counted].read()
 
     # Interrupts and events
 
@@ -217,6 +245,8 @@ class VM(Handle):
 
     def close(self) -> None:
         """Close the vCPUs and the VM; does nothing the second time. The memory stays open."""
+        for file in self._statistics.values():
+            file.close()
         for vcpu in self.vcpus.values():
             vcpu.close()
         super().close()

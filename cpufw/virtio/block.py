@@ -5,7 +5,9 @@ from __future__ import annotations
 import enum
 import errno
 import struct
+from time import monotonic_ns
 
+from cpufw.core.disk import DiskCounts
 from cpufw.virtio.device import VirtioDevice, fill, split, total
 from cpufw.virtio.image import SECTOR, RawImage
 from cpufw.virtio.ring import Chain, DriverError
@@ -36,12 +38,17 @@ class RequestStatus(enum.IntEnum):
     UNSUPP = 2
 
 
+class _OutsideError(OSError):
+    """A request for what is not on the disk."""
+
+
 class BlockDevice(VirtioDevice):
     """A disk; `serial` is what the guest reads as its id, 20 bytes of it.
 
     Writing needs an image that is not read-only. A driver that cannot flush has each write on
     stable storage before it is told of its end. What the host refuses is an I/O error to the
-    guest; `errors` counts these and `last_error` says what the last one was.
+    guest; `errors` counts these and `last_error` says what the last one was. `counts` is what was
+    done.
     """
 
     name, device_id, queue_sizes = "blk", 2, (_QUEUE_SIZE,)
@@ -50,6 +57,12 @@ class BlockDevice(VirtioDevice):
         self.image = image
         self.serial = serial.encode("ascii", "replace")[:_ID_BYTES]
         self.errors, self.last_error = 0, ""
+        self.counts = counts = DiskCounts()
+        self._operations = {
+            RequestType.IN: counts.reads,
+            RequestType.OUT: counts.writes,
+            RequestType.FLUSH: counts.flushes,
+        }
         sectors = image.size // SECTOR
         super().__init__(
             SEG_MAX | BLK_SIZE | FLUSH | (READ_ONLY if image.read_only else 0),
@@ -73,12 +86,22 @@ class BlockDevice(VirtioDevice):
             raise DriverError("a block request without a header of 16 bytes or a status (5.2.6)")
         kind, sector = _HEADER.unpack(b"".join(header))
         data_in, status = split(chain.writable, room - 1)
+        operations = self._operations.get(kind)
+        begin = monotonic_ns()
         try:
             result, written = self._do(kind, sector, data_in, data_out)
         except OSError as error:
             self.errors += 1
             self.last_error = f"{self.image.path}: {error.strerror or error}"
             result, written = RequestStatus.IOERR, 0
+            if operations is not None and isinstance(error, _OutsideError):
+                operations.invalid += 1
+            elif operations is not None:
+                operations.failed += 1
+        else:
+            if operations is not None:
+                operations.done += 1
+                operations.nanoseconds += monotonic_ns() - begin
         status[0][0] = result
         # 2.7.8.2: only bytes without a gap before them count.
         return room if written == room - 1 else written
@@ -90,14 +113,18 @@ class BlockDevice(VirtioDevice):
             case RequestType.IN:
                 size = self._check_place(sector, data_in)
                 self.image.read(data_in, sector * SECTOR)
+                self.counts.reads.bytes += size
                 return RequestStatus.OK, size
             case RequestType.OUT:
-                self._check_place(sector, data_out)
+                size = self._check_place(sector, data_out)
                 if self.image.read_only:
                     raise OSError(errno.EROFS, "the image is read-only")
                 self.image.write(data_out, sector * SECTOR)
                 if not self.driver_features & FLUSH:
                     self.image.sync()
+                self.counts.writes.bytes += size
+                end = sector * SECTOR + size
+                self.counts.highest_offset = max(self.counts.highest_offset, end)
                 return RequestStatus.OK, 0
             case RequestType.FLUSH:
                 self.image.sync()
@@ -109,7 +136,8 @@ class BlockDevice(VirtioDevice):
     def _check_place(self, sector: int, data: list[memoryview]) -> int:
         size = total(data)
         if size % SECTOR or sector * SECTOR + size > self.image.size:
-            raise OSError(errno.EINVAL, f"{size} bytes at sector {sector} are not in the image")
+            text = f"{size} bytes at sector {sector} are not in the image"
+            raise _OutsideError(errno.EINVAL, text)
         return size
 
     def problem(self) -> str:

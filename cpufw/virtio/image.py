@@ -25,7 +25,8 @@ class RawImage:
 
     The lock is of the opened file (F_OFD_SETLK): any number may read an image, but who writes it
     has it alone, also against others of this process. Raises `ImageError` for a path that is no
-    image, cannot be opened or is in use. `size` is in bytes, a multiple of 512.
+    image, cannot be opened or is in use. `size` is in bytes, a multiple of 512; `is_device`: it is
+    a block device.
     """
 
     _fd = -1
@@ -47,7 +48,8 @@ class RawImage:
 
     def _measure(self) -> int:
         mode = os.fstat(self._fd).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+        self.is_device = stat.S_ISBLK(mode)
+        if not (stat.S_ISREG(mode) or self.is_device):
             raise ImageError(f"disk image {self.path} is neither a file nor a block device")
         try:
             size = os.lseek(self._fd, 0, os.SEEK_END)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from cpufw.core.disk import Disk
 from cpufw.core.qom import DEVICE_PROPERTIES, Object, Property
 from cpufw.kvm import MemoryBackend
+from cpufw.virtio import BlockDevice
 
 if TYPE_CHECKING:
     from cpufw.chardev import Chardev
@@ -80,6 +82,26 @@ def _devices(board: PcBoard) -> Iterator[BuiltIn]:
     for transport in chipset.virtio.transports:
         yield BuiltIn("virtio-mmio", address=transport.addresses.start)
         yield BuiltIn(_VIRTIO[transport.device.device_id])
+
+
+def disks(board: PcBoard) -> list[Disk]:
+    """The virtio disks of `board`, whose devices are in its machine's tree."""
+    built_in = board.machine.devices.built_in()
+    objects = [each for each in built_in if each.type_name == _VIRTIO[BlockDevice.device_id]]
+    devices = [each.device for each in board.chipset.virtio.transports]
+    blocks = [each for each in devices if isinstance(each, BlockDevice)]
+    return [
+        Disk(
+            name=block.serial.decode("ascii"),
+            path=shown.path,
+            file=block.image.path,
+            size=block.image.size,
+            read_only=block.image.read_only,
+            host_device=block.image.is_device,
+            counts=block.counts,
+        )
+        for block, shown in zip(blocks, objects, strict=True)
+    ]
 
 
 def _chardev_type(chardev: Chardev) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cpufw.errors import HotplugError, KvmError
 from cpufw.kvm.native import lib
@@ -26,6 +26,9 @@ from cpufw_x86.kvm import (
     VcpuEvents,
 )
 from cpufw_x86.vcpu_setup import VcpuSetup
+
+if TYPE_CHECKING:
+    from cpufw.core.hotplug import Slot
 
 # What a guest may have pointed at its memory: Linux Documentation/virt/kvm/x86/msr.rst.
 _KVM_MSRS = (0x4B564D00, 0x4B564D01, 0x4B564D02, 0x4B564D03, 0x4B564D04, 0x11, 0x12)
@@ -161,6 +164,12 @@ class PooledVcpu:
             for index, value in changed.items():
                 with suppress(KvmError):
                     self.vcpu.set_msrs({index: value})
+
+
+def pooled(slot: Slot) -> PooledVcpu:
+    """What runs the CPU in `slot`; there must be one."""
+    found: PooledVcpu = slot.cpu.vcpu  # type: ignore[union-attr]
+    return found
 
 
 class VcpuPool:

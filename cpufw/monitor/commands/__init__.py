@@ -2,6 +2,7 @@
 
 from cpufw.monitor.commands import (
     absent,
+    block,
     chardev,
     control,
     cpufw,
@@ -15,10 +16,12 @@ from cpufw.monitor.commands import (
     objects,
     qom,
     run,
+    stats,
 )
 
 __all__ = [
     "absent",
+    "block",
     "chardev",
     "control",
     "cpufw",
@@ -32,4 +35,5 @@ __all__ = [
     "objects",
     "qom",
     "run",
+    "stats",
 ]

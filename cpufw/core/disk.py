@@ -33,13 +33,15 @@ class DiskCounts:
 class Disk:
     """A disk of `size` bytes, a raw image in `file`; `path` is its device's in the object tree.
 
-    `host_device`: the file is a block device of the host. `counts` goes on counting.
+    It takes `allocated` bytes of the host's. `host_device`: the file is a block device of the host.
+    `counts` goes on counting.
     """
 
     name: str
     path: str
     file: str
     size: int
+    allocated: int
     read_only: bool
     host_device: bool
     counts: DiskCounts

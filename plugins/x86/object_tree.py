@@ -96,6 +96,7 @@ def disks(board: PcBoard) -> list[Disk]:
             path=shown.path,
             file=block.image.path,
             size=block.image.size,
+            allocated=block.image.allocated,
             read_only=block.image.read_only,
             host_device=block.image.is_device,
             counts=block.counts,

@@ -122,7 +122,14 @@ def board() -> Iterator[Board]:
     made.rtc.close()
 
 
-@pytest.mark.parametrize("seed", [random.SystemRandom().getrandbits(32)])
+@pytest.fixture
+def seed() -> int:
+    """Another one each time; a test that fails shows it."""
+    value = random.SystemRandom().getrandbits(32)
+    print(f"seed {value}")
+    return value
+
+
 def test_no_access_raises_and_memory_stays_bounded(board: Board, seed: int) -> None:
     source = random.Random(seed)
     tracemalloc.start()
@@ -143,7 +150,6 @@ def test_no_access_raises_and_memory_stays_bounded(board: Board, seed: int) -> N
             state.load(device, state.save(device))
 
 
-@pytest.mark.parametrize("seed", [random.SystemRandom().getrandbits(32)])
 def test_several_vcpus_at_once(board: Board, seed: int) -> None:
     failures: list[BaseException] = []
 

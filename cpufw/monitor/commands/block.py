@@ -11,8 +11,12 @@ from cpufw.core.disk import Disk
 from cpufw.monitor.command import command
 from cpufw.monitor.monitor import Monitor
 
+BlockDeviceIoStatus = Literal["ok", "failed", "nospace"]
 BlockdevDetectZeroesOptions = Literal["off", "on", "unmap"]
-ImageInfo = TypedDict("ImageInfo", {"filename": str, "format": str, "virtual-size": int})
+ImageInfo = TypedDict(
+    "ImageInfo",
+    {"filename": str, "format": str, "actual-size": NotRequired[int], "virtual-size": int},
+)
 BlockdevCacheInfo = TypedDict(
     "BlockdevCacheInfo", {"writeback": bool, "direct": bool, "no-flush": bool}
 )
@@ -38,15 +42,18 @@ BlockDeviceInfo = TypedDict(
         "write_threshold": int,
     },
 )
-
-
-class BlockInfo(TypedDict):
-    device: str
-    qdev: NotRequired[str]
-    type: str
-    removable: bool
-    locked: bool
-    inserted: NotRequired[BlockDeviceInfo]
+BlockInfo = TypedDict(
+    "BlockInfo",
+    {
+        "device": str,
+        "qdev": NotRequired[str],
+        "type": str,
+        "removable": bool,
+        "locked": bool,
+        "inserted": NotRequired[BlockDeviceInfo],
+        "io-status": NotRequired[BlockDeviceIoStatus],
+    },
+)
 
 
 class BlockDeviceTimedStats(TypedDict):
@@ -126,6 +133,7 @@ def query_block(monitor: Monitor) -> list[BlockInfo]:
             "removable": False,
             "locked": False,
             "inserted": _node(disk, _format_node(number), "raw"),
+            "io-status": "ok",  # the guest is told of errors, nothing stops for them
         }
         for number, disk in enumerate(monitor.machine.board.block_devices())
     ]
@@ -181,7 +189,12 @@ def _node(disk: Disk, name: str, driver: str) -> BlockDeviceInfo:
         "iops": 0,
         "iops_rd": 0,
         "iops_wr": 0,
-        "image": {"filename": disk.file, "format": driver, "virtual-size": disk.size},
+        "image": {
+            "filename": disk.file,
+            "format": driver,
+            "actual-size": disk.allocated,
+            "virtual-size": disk.size,
+        },
         "cache": {"writeback": True, "direct": False, "no-flush": False},
         "write_threshold": 0,
     }

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cpufw.framework import Framework
     from cpufw.monitor.address import Listener
     from cpufw.monitor.greeter import Greeter
+    from cpufw.monitor.monitor import Monitor
 
 
 def add_monitor_options(parser: ArgumentParser) -> None:
@@ -59,10 +60,10 @@ def greeted(options: Namespace) -> Iterator[Greeter | None]:
 @contextmanager
 def monitored(
     framework: Framework, machine: Machine, options: Namespace, greeter: Greeter | None
-) -> Iterator[None]:
+) -> Iterator[Monitor | None]:
     """In this block the monitor that the options ask for serves `machine`, if they ask for one."""
     if not options.qmp and not options.hmp:
-        yield
+        yield None
         return
     from cpufw.cli import Terminated
     from cpufw.monitor.address import MonitorAddress
@@ -87,7 +88,7 @@ def monitored(
                 _say_place("HMP", console.listener)
             console.start()
         try:
-            yield
+            yield monitor
         except (KeyboardInterrupt, Terminated):
             monitor.emit("SHUTDOWN", {"guest": False, "reason": "host-signal"})
             raise

@@ -87,10 +87,12 @@ def _run(options: Namespace, greeter: Greeter | None) -> int:
             for sentence in dict.fromkeys(s for cpu in machine.cpus() for s in cpu.warnings):
                 warn(sentence)
             say_places(chardevs, console)
-            with monitored(framework, machine, options, greeter):
+            with monitored(framework, machine, options, greeter) as monitor:
                 if machine.status == "prelaunch" and not options.paused:
                     machine.start()
                 outcome = wait_for_end(machine, options)
+                if outcome.reason == "migrated" and monitor is not None:
+                    monitor.ended.wait()  # clients ask what came of it, and say quit
             machine.stop()
             for sentence in machine.report():
                 say(sentence)

@@ -81,6 +81,19 @@ class PanicInfo(TypedDict):
     info: NotRequired[GuestPanicInformation]
 
 
+MigrationStatus = Literal[
+    "none", "setup", "cancelling", "cancelled", "active", "postcopy-active", "postcopy-paused",
+    "postcopy-recover-setup", "postcopy-recover", "completed", "failed", "colo",
+    "pre-switchover", "device", "wait-unplug",
+]  # fmt: skip
+
+
+class MigrationEventInfo(TypedDict):
+    """Of MIGRATION."""
+
+    status: MigrationStatus
+
+
 EVENTS: dict[str, Any] = {
     "SHUTDOWN": ShutdownInfo,
     "POWERDOWN": None,
@@ -91,5 +104,6 @@ EVENTS: dict[str, Any] = {
     "DEVICE_DELETED": DeviceInfo,
     "DEVICE_UNPLUG_GUEST_ERROR": DeviceInfo,
     "ACPI_DEVICE_OST": OstInfo,
+    "MIGRATION": MigrationEventInfo,
 }
 """The type of each event's data; None for an event that has none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid as uuid_module
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from cpufw.monitor.fdsets import FdSets
 if TYPE_CHECKING:
     from cpufw.core.machine import Machine
     from cpufw.framework import Framework
+    from cpufw.monitor.outgoing import OutgoingMigration
     from cpufw.monitor.type_tree import TypeTree
 
 Listener = Callable[[Mapping[str, Any]], None]
@@ -38,6 +40,10 @@ class Monitor:
         self.chardevs: dict[str, str] = {}
         """What the character devices lead to, by their labels."""
         self.migration_capabilities: frozenset[str] = frozenset()
+        self.migration: OutgoingMigration | None = None
+        """The last one that `migrate` began."""
+        self.ended = threading.Event()
+        """Set by `quit`."""
         self.worker = ThreadPoolExecutor(1, "monitor-worker")
         self._listeners: list[Listener] = []
         self._hotplug = HotplugEvents(machine, self.emit)
@@ -73,5 +79,7 @@ class Monitor:
         """Hear no more of the machine, and finish what is under way."""
         self._forget()
         self.machine.observers.remove(self._on_run_event)
+        if self.migration is not None:
+            self.migration.close()
         self.worker.shutdown()
         self.fdsets.close()

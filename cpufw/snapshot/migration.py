@@ -54,11 +54,26 @@ class MigrationReport:
     bytes: int
 
 
+@dataclass
+class Progress:
+    """How far a migration is: bytes sent, and bytes of memory still to go and in all.
+
+    `rounds` began so far; `pages` went with their content, `zeros` without as they hold nothing.
+    """
+
+    transferred: int = 0
+    remaining: int = 0
+    total: int = 0
+    rounds: int = 0
+    pages: int = 0
+    zeros: int = 0
+
+
 class Migration:
     """Moves the guest of `machine` to who receives at `address`.
 
-    `run` does it; `cancel`, from another thread, ends it. Whatever fails before the destination
-    has everything and has said so, the guest goes on here.
+    `run` does it; `cancel`, from another thread, ends it; `progress` may be looked at. Whatever
+    fails before the destination has everything and has said so, the guest goes on here.
     """
 
     def __init__(self, machine: Machine, address: Address, limits: Limits | None = None) -> None:
@@ -67,6 +82,8 @@ class Migration:
         self._lock = threading.Lock()
         self._channel: Channel | None = None
         self._cancelled = self._handed_over = False
+        total = sum(block.size for block in self._board.blocks())
+        self.progress = Progress(remaining=total, total=total)
 
     def cancel(self) -> None:
         """End the migration; the guest goes on here.
@@ -128,6 +145,7 @@ class Migration:
         dirty: dict[Block, bytes] | None = None
         for rounds in range(1, self._limits.rounds + 1):
             begin, before = monotonic(), writer.bytes
+            self.progress.rounds = rounds
             self._send(channel, reader, writer, blocks, dirty, self._limits.bandwidth)
             seconds = max(monotonic() - begin, 1e-6)
             rate = max(writer.bytes - before, pages.PAGE) / seconds
@@ -153,17 +171,25 @@ class Migration:
         bandwidth: int,
     ) -> None:
         begin, before = monotonic(), writer.bytes
-        told = begin
+        told, progress = begin, self.progress
+        progress.remaining = (
+            sum(map(pages.bit_count, wanted.values())) * pages.PAGE if wanted else progress.total
+        )
         try:
             for block in blocks:
                 for chunk in self._board.pages(block, wanted[block] if wanted else None):
                     self._check()
+                    sent, filled = pages.bit_count(chunk.sent), pages.bit_count(chunk.filled)
                     if chunk.data or wanted:
                         writer.record(Kind.PAGES, PAGES_RECORD, pages.encode(chunk))
                         told = monotonic()
                     elif monotonic() - told > _ALIVE_SECONDS:  # looking at much that is empty
                         writer.record(Kind.SIGNAL, ALIVE, b"")
                         told = monotonic()
+                    progress.transferred = writer.bytes
+                    progress.remaining -= sent * pages.PAGE
+                    progress.pages += filled
+                    progress.zeros += sent - filled
                     if bandwidth:
                         due = begin + (writer.bytes - before) / bandwidth
                         sleep(max(due - monotonic(), 0))

@@ -138,6 +138,7 @@ def _wait(
             return outcome.status
         if line.quits:
             return 0
+        machine.notify("STOP")  # as QEMU: the machine stays, and its CPUs do not run
 
 
 def _name_threads(machine: Machine) -> None:

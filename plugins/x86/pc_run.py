@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 _LAST_WORDS = 1.0  # seconds that the output of a guest that is stopped may take to be read
 
+# A signal that comes when a wait is about to begin is served when that ends: none may be long.
+_GLANCE = 1.0
+
 # QMP's type GuestPanicAction.
 _PANIC_ACTIONS = {"report": "poweroff", "reset": "run", "pause": "pause", "ignore": "run"}
 
@@ -56,6 +59,7 @@ class PcRun:
         self.gate.shut()  # until `start`; the threads are there before, to be seen and pinned
         self._threads: dict[int, VcpuThread] = {}
         self._changed = threading.Condition()
+        self._telling = threading.RLock()  # held until observers were told of the end
         self._outcome: Outcome | None = None
         self._output_error: BaseException | None = None
         self._started = False
@@ -110,7 +114,7 @@ class PcRun:
     def resume(self) -> None:
         """Let the vCPUs go on, and tell the guest's watchdogs that it was paused."""
         with self.gate.held():
-            if self._paused:
+            if self._paused and self._outcome is None:
                 self.vm.set_clock(ClockData(clock=self.paused_clock))
                 for vcpu in self.vm.vcpus.values():
                     with suppress(KvmError):  # a guest that does not use kvmclock
@@ -131,16 +135,20 @@ class PcRun:
     def reset(self) -> None:
         """Begin again from the start, with the CPUs that are plugged. Raises `GuestError`.
 
-        A guest that is paused, powered off or panicked then waits to be started.
+        A guest that is paused, powered off, panicked or died then waits to be started. Where the
+        guest shall not be rebooted this ends the run.
         """
+        if not self.options.reboot:
+            if self._outcome is None:
+                self.end(_HOST_RESET, HOST_RESET)
+            else:
+                tell_end(self.machine, _HOST_RESET, HOST_RESET)
+            return
         if self._outcome is not None:
             self._revive(self._outcome)
             return
         if not self._started:
             self.machine.notify("RESET", guest=False, reason=HOST_RESET)
-            return
-        if not self.options.reboot:
-            self.end(_HOST_RESET, HOST_RESET)
             return
         with self.gate.held():
             self._reset(HOST_RESET)
@@ -149,7 +157,10 @@ class PcRun:
 
     def _revive(self, outcome: Outcome) -> None:
         """Reset a guest that has ended; its vCPUs wait at the gate."""
-        if outcome.reason in ("died", "stopped"):  # threads are gone
+        threads = self._threads.values()
+        if outcome.reason in ("migrated", "stopped") or not all(
+            thread.thread_id for thread in threads
+        ):
             raise GuestError("the guest has ended: it cannot be reset")
         with self.gate.held():
             self.paused_clock = self.vm.get_clock().clock
@@ -204,11 +215,16 @@ class PcRun:
         look = monotonic() + patience
         while True:
             with self._changed:
-                self._changed.wait_for(self._ended, _left(deadline, look if patience else None))
+                glance = monotonic() + _GLANCE
+                self._changed.wait_for(
+                    self._ended, _left(deadline, glance, look if patience else None)
+                )
                 outcome = self._outcome
             if self._output_error is not None:
                 raise self._output_error
             if outcome is not None:
+                with self._telling:  # whoever waited may take the observers away
+                    pass
                 self.chipset.serial.flush(_left(deadline))
                 if self._output_error is not None:
                     raise self._output_error
@@ -260,13 +276,14 @@ class PcRun:
 
         `cause` is QMP's, where the outcome does not tell it.
         """
-        with self._changed:
-            if self._outcome is not None:
-                return
-            self._outcome = outcome
-            self._changed.notify_all()
-        self.gate.shut()
-        tell_end(self.machine, outcome, cause)
+        with self._telling:
+            with self._changed:
+                if self._outcome is not None:
+                    return
+                self._outcome = outcome
+                self._changed.notify_all()
+            self.gate.shut()
+            tell_end(self.machine, outcome, cause)
 
     def _on_death(self, thread: VcpuThread, reason: str, exit: Exit | None) -> None:
         if isinstance(exit, ShutdownExit) and self.options.on_crash != "report":
@@ -286,9 +303,9 @@ class PcRun:
     def _crashed(self, action: str, status: str) -> None:
         """Ask for a reset or a pause, as `action` says; a pause shows as `status`."""
         if action == "reset":
-            self._reset_wanted = True
-        else:
-            self._pause_wanted = status
+            self.on_reset_request()
+            return
+        self._pause_wanted = status
         for thread in list(self._threads.values()):
             thread.call_out()
 

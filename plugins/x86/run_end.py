@@ -22,7 +22,7 @@ _CAUSES = {
 def tell_end(machine: Machine, outcome: Outcome, cause: str = "") -> None:
     """Notify the observers; `cause` is QMP's `ShutdownCause` where the outcome is not enough."""
     cause = cause or _CAUSES.get(outcome.reason, "")
-    if outcome.reason in ("died", "panicked"):
+    if outcome.reason == "died":
         machine.notify("STOP")
     if cause:
         machine.notify("SHUTDOWN", guest=cause.startswith("guest-"), reason=cause)
@@ -30,5 +30,5 @@ def tell_end(machine: Machine, outcome: Outcome, cause: str = "") -> None:
 
 def status_of(outcome: Outcome) -> str:
     """What a guest that ended is called in QMP (its type `RunState`)."""
-    states = {"died": "internal-error", "panicked": "guest-panicked"}
+    states = {"died": "internal-error", "migrated": "postmigrate"}
     return states.get(outcome.reason, "shutdown")

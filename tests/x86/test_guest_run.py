@@ -460,7 +460,7 @@ PLACE = "socket-id=0,core-id=1,thread-id=0"
         ([f"qemu64-x86_64-cpu,{PLACE}"] * 2, 1, ["slot 1", "taken"]),
         (["qemu64-x86_64-cpu,socket-id=0,core-id=0,thread-id=0"], 1, ["slot 0", "taken"]),
         (["qemu64-x86_64-cpu,socket-id=0,core-id=2,thread-id=0"], 1, ["core-id=2", "0 to 1"]),
-        (["qemu64-x86_64-cpu,socket-id=-1,core-id=1,thread-id=0"], 1, ["socket-id=-1"]),
+        (["qemu64-x86_64-cpu,socket-id=-1,core-id=1,thread-id=0"], 1, ["socket-id is not set"]),
         (["qemu64-x86_64-cpu,socket-id=0,core-id=one,thread-id=0"], 1, ["core-id=one"]),
         (["qemu64-x86_64-cpu,socket-id=0,thread-id=0"], 1, ["core-id is not set"]),
         ([f"qemu64-x86_64-cpu,{PLACE},core-id=1"], 2, ["core-id", "twice"]),

@@ -111,7 +111,7 @@ def test_a_guest_moves_while_it_runs(
         outcome = machine.wait(10)
         assert outcome.reason == "migrated"
         assert str(address) in outcome.message
-        with pytest.raises(StateError, match="it is shutdown, not running"):
+        with pytest.raises(StateError, match="it is postmigrate, not running"):
             machine.save(tmp_path / "x")
         wait_for_numbers(destination.join(), there)
     assert_gapless(here, there)

@@ -148,3 +148,4 @@ def quit_(monitor: Monitor) -> None:
     """End the guest and cpufw."""
     monitor.emit("SHUTDOWN", {"guest": False, "reason": "host-qmp-quit"})
     monitor.machine.stop()
+    monitor.ended.set()

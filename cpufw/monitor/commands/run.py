@@ -70,6 +70,8 @@ def cont(monitor: Monitor) -> None:
     """Let the guest begin, or go on."""
     if monitor.machine.status in ("shutdown", "internal-error"):
         raise QmpError("Resetting the Virtual Machine is required")
+    if monitor.machine.status == "postmigrate":
+        raise QmpError("The guest was migrated: it runs elsewhere, and must not run here too")
     if monitor.machine.status == "prelaunch":
         monitor.machine.start()
     else:

@@ -93,6 +93,7 @@ class PcState(SavedMemory):
 
     def handed_over(self, message: str) -> None:
         """See SavableBoard."""
+        self._stays_paused = True
         self._board.end(Outcome("migrated", 0, message))
 
     # --- save -----------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(trylast=True)  # after -k and -m have chosen
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     problems = {"kvm": _kvm_problem(), "ordinary_kvm": _ordinary_kvm_problem()}
     for item in items:
         # Not item.keywords: a folder called kvm is in there too.

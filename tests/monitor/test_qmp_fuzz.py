@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.kvm,
     pytest.mark.skipif(
         "QEMU TCG CPU" in Path("/proc/cpuinfo").read_text(),
-        reason="the monitor's input is the same on every host, and an emulated one is too slow for it",
+        reason="the monitor's input is the same on every host; an emulated one is too slow",
     ),
 ]
 

@@ -26,7 +26,7 @@ VARIANTS = {name: [(name, "on"), (name, "split")] for name in ("interrupts", "ti
 """Guests that run with either kind of interrupt controllers."""
 
 # Guests that other tests run, with what they need.
-ELSEWHERE = {"fuzz", "hotplug", "hyperv", "multiboot", "virtio"}
+ELSEWHERE = {"fuzz", "hotplug", "hyperv", "inflight", "multiboot", "virtio"}
 
 # What a back end does not do, and its guest is not asked.
 WITHOUT_VMX_AND_SVM = {

@@ -60,5 +60,6 @@ def test_nothing_grows(framework: Framework) -> None:
         after = footprint()
         outcome = machine.wait(PATIENCE)
     Report(output.decode(), outcome).require("plugged_and_ejected")
-    assert after[1:] == before[1:]
+    # Threads of other tests may end meanwhile.
+    assert all(then >= now for then, now in zip(before[1:], after[1:], strict=True))
     assert after[0] - before[0] < 1024

@@ -32,6 +32,8 @@ MachineInfo = TypedDict(
 )
 CommandLineParameterType = Literal["string", "boolean", "number", "size"]
 
+CurrentMachineParams = TypedDict("CurrentMachineParams", {"wakeup-suspend-support": bool})
+
 
 class CommandLineParameterInfo(TypedDict):
     name: str
@@ -88,6 +90,12 @@ def _info(monitor: Monitor, kind: MachineType, is_default: bool, compat: bool) -
             for each in kind.compat
         ]
     return answer
+
+
+@command("query-current-machine")
+def query_current_machine(monitor: Monitor) -> CurrentMachineParams:
+    """What this machine can do besides: it cannot be suspended."""
+    return {"wakeup-suspend-support": False}
 
 
 @command("query-command-line-options")

@@ -8,6 +8,9 @@ from cpufw.core.algebra import Operand, Relation
 from cpufw.core.features import FeatureSet
 from cpufw.core.model import CPUModel
 from cpufw.core.model_algebra import ModelAlgebra
+from cpufw.errors import ModelError, PropertyError
+
+_NO_MORE = (Relation.IDENTICAL, Relation.SUBSET)  # asks nothing of a host that the other does not
 
 
 @dataclass(frozen=True)
@@ -32,16 +35,23 @@ def closest(algebra: ModelAlgebra, wanted: Operand) -> NamedModel | None:
     Of models whose identity asks nothing of a host that `wanted` does not; of equally near ones
     the last defined. None if there is none.
     """
-    nearest: tuple[CPUModel, Operand] | None = None
-    for model, operand in algebra.named:
-        relation, _ = algebra.rules.compare_identity(operand.identity, wanted.identity)
-        if relation not in (Relation.IDENTICAL, Relation.SUBSET):
+    candidates = [
+        (model, operand)
+        for model, operand in reversed(algebra.named)
+        if algebra.rules.compare_identity(operand.identity, wanted.identity)[0] in _NO_MORE
+    ]
+    candidates.sort(key=lambda candidate: _distance(candidate[1], wanted))
+    for model, operand in candidates:
+        try:
+            return _changed(algebra, model, operand, wanted)
+        except (ModelError, PropertyError):  # too old for what it would have to add
             continue
-        if nearest is None or _distance(operand, wanted) <= _distance(nearest[1], wanted):
-            nearest = model, operand
-    if nearest is None:
-        return None
-    model, operand = nearest
+    return None
+
+
+def _changed(
+    algebra: ModelAlgebra, model: CPUModel, operand: Operand, wanted: Operand
+) -> NamedModel:
     nothing = wanted.features.table.empty
     adds = wanted.features - operand.features
     company = wanted.features.table.set(name for name in model.companions if name in adds)

@@ -50,6 +50,15 @@ def test_the_named_model_says_what_it_adds_and_drops(algebra: ModelAlgebra) -> N
     assert str(named) == "Haswell-v4,+pdpe1gb,-pcid,-tsc-deadline"
 
 
+def test_a_model_that_came_too_early_for_what_it_would_add_is_not_named(
+    framework: Framework,
+) -> None:
+    mainframes = framework.algebra("s390x")
+    found = baseline(mainframes, cpus(mainframes, "gen16a-base", "gen16a"))
+    assert found.named is not None
+    assert mainframes.operand(str(found.named)).features == found.cpu.features
+
+
 def test_what_comes_along_with_an_added_feature_and_is_too_much_is_dropped(
     algebra: ModelAlgebra,
 ) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import stat
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 from cpufw.errors import ChardevError
+
+_LONGEST = 107  # bytes of a path in sockaddr_un, without the NUL (unix(7))
+_COUNT = count()
 
 
 class UnixListener:
@@ -21,16 +24,22 @@ class UnixListener:
     def __init__(self, path: Path, backlog: int) -> None:
         self.path = path
         self.socket = socket.socket(socket.AF_UNIX)
+        # It listens before it has its name, so that whoever sees the file can connect.
+        aside = path.with_name(f".{os.getpid():x}.{next(_COUNT)}")
         try:
+            if len(os.fsencode(path)) > _LONGEST:
+                raise OSError("AF_UNIX path too long")
             os.fchmod(self.socket.fileno(), 0o600)  # what the file gets
+            self.socket.bind(str(aside))
             try:
-                self.socket.bind(str(path))
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise
-                _remove_stale(path)
-                self.socket.bind(str(path))
-            self.socket.listen(backlog)
+                self.socket.listen(backlog)
+                try:
+                    os.link(aside, path)
+                except FileExistsError:
+                    _remove_stale(path)
+                    os.link(aside, path)
+            finally:
+                aside.unlink()
         except OSError as error:
             self.socket.close()
             reason = error.strerror or str(error)  # a path that is too long has no errno

@@ -275,4 +275,5 @@ class TestImage:
             with pytest.raises(ImageError):
                 RawImage(str(path))
         held.close()
-        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        # Files of other tests may be closed meanwhile.
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before

@@ -74,20 +74,20 @@ def monitored(
     with ExitStack() as last_first:
         monitor = Monitor(framework, machine)
         last_first.callback(monitor.close)
-        if greeter is not None:
-            server = QmpServer(monitor, greeter)
-            last_first.callback(server.close)
-            for listener in server.listeners:
-                _say_place("QMP", listener)
-            server.start()
-        for text in options.hmp:
-            address = None if text == "stdio" else MonitorAddress.parse(text)
-            console = HmpConsole(monitor, address)
-            last_first.callback(console.close)
-            if console.listener is not None:
-                _say_place("HMP", console.listener)
-            console.start()
-        try:
+        try:  # from the first client on
+            if greeter is not None:
+                server = QmpServer(monitor, greeter)
+                last_first.callback(server.close)
+                for listener in server.listeners:
+                    _say_place("QMP", listener)
+                server.start()
+            for text in options.hmp:
+                address = None if text == "stdio" else MonitorAddress.parse(text)
+                console = HmpConsole(monitor, address)
+                last_first.callback(console.close)
+                if console.listener is not None:
+                    _say_place("HMP", console.listener)
+                console.start()
             yield monitor
         except (KeyboardInterrupt, Terminated):
             monitor.emit("SHUTDOWN", {"guest": False, "reason": "host-signal"})

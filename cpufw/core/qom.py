@@ -67,7 +67,7 @@ class Property:
 
     def _convert(self, value: Any) -> Any:
         if self.type == "bool":
-            known = _BOOLEANS.get(value) if isinstance(value, str) else None
+            known = SWITCHES.get(value) if isinstance(value, str) else None
             return value if isinstance(value, bool) else known
         if self.type == "string":
             return value if isinstance(value, str) else None
@@ -81,7 +81,8 @@ class Property:
         return value if isinstance(value, int) else None
 
 
-_BOOLEANS = {"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False}
+SWITCHES = {"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False}
+"""What people and QEMU write for on and off."""
 
 
 @dataclass

@@ -211,9 +211,8 @@ def _firmware(line: CommandLine) -> str | None:
 def _plug(machine: Machine, given: Settings, properties: Mapping[str, Any]) -> None:
     from cpufw.monitor.plugging import words
 
-    named = {name.replace("-", "_"): value for name, value in properties.items()}
     try:
         with words(machine):
-            machine.device_add(**named)
+            machine.device_add(**properties)
     except CpufwError as error:
         raise given.fail(str(error)) from None

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cpufw.core.qom import SWITCHES
 from cpufw.system.errors import CommandLineError, refused
 
-_SWITCHES = {"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False}
 # What QEMU still takes without a value, and what it means.
 _BARE = {"nowait": ("wait", "off"), "nodelay": ("nodelay", "on")}
 
@@ -49,9 +49,9 @@ class Settings:
         value = self.values.pop(name, default)
         if isinstance(value, bool):
             return value
-        if str(value) not in _SWITCHES:
+        if str(value) not in SWITCHES:
             raise self.fail(f"Parameter '{name}' expects 'on' or 'off'")
-        return _SWITCHES[str(value)]
+        return SWITCHES[str(value)]
 
     def number(self, name: str, default: int | None = None) -> int:
         """A setting that is a whole number."""

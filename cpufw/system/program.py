@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ FAILED = 1
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _HOST_SIGNAL = {"guest": False, "reason": "host-signal"}
 _QUIT = "host-qmp-quit"
+# A signal that comes when a wait is about to begin is served when that ends: none may be long.
+_GLANCE = 1.0
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -126,7 +128,10 @@ def _wait(
 ) -> int | None:
     """Wait for the end; the exit status, None if a signal is the reason."""
     while True:
-        event = happened.get()
+        try:
+            event = happened.get(timeout=_GLANCE)
+        except Empty:
+            continue
         if "signal" in event:
             return None
         if event.get("event") != "SHUTDOWN":

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cpufw.core.arch import Architecture, CompatProperty, MachineType
+from cpufw.core.arch import Architecture, CompatProperty, MachineType, PlugUnit
 from cpufw.core.board import BareBoard
 from cpufw.core.cpu import CPUClass, CPUState
 from cpufw.core.features import Feature, FeatureSet, FeatureTable
@@ -166,11 +166,20 @@ def lab_machine(
     listeners: Sequence[Callable[[HotplugEvent], None]] = (),
     compat: Sequence[CompatProperty] = (),
     alias_rule: AliasRule = AliasRule.FIRST,
+    plug_unit: PlugUnit | None = None,
     **properties: Any,
 ) -> Machine:
     known = registry(cpu_base)
     kind = MachineType(
-        "lab", "lab", "a bench", "one", 64, board, alias_rule=alias_rule, compat=compat
+        "lab",
+        "lab",
+        "a bench",
+        "one",
+        64,
+        board,
+        alias_rule=alias_rule,
+        compat=compat,
+        plug_unit=plug_unit,
     )
     return Machine(
         kind,

@@ -21,7 +21,7 @@ from cpufw.core.topology import parse_smp
 from cpufw.errors import CpufwError, HotplugError, PropertyError
 
 from .lab import LEVELS, GuestBoard, LabCPU, lab_machine, registry, snapshot
-from .test_unit import CORES, broken_thread, reserved
+from .test_unit import CORES, broken_thread, guest, reserved
 
 SMP = "1,maxcpus=12,sockets=3,cores=2,threads=2"
 
@@ -36,11 +36,6 @@ def bench(
 def machine() -> Iterator[Machine]:
     with bench() as machine:
         yield machine
-
-
-def guest(machine: Machine) -> GuestBoard:
-    assert isinstance(machine.board, GuestBoard)
-    return machine.board
 
 
 def made(machine: Machine, name: str = "s1", **contents: Any) -> CPUSocket:

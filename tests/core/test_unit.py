@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpufw.core.arch import MachineType, PlugUnit
+from cpufw.core.arch import PlugUnit
 from cpufw.core.cpu import CPUState
 from cpufw.core.hotplug import HotplugEventKind as Kind
 from cpufw.core.hotplug import Slot, SlotState, Veto
 from cpufw.core.machine import Machine
-from cpufw.core.topology import TopologyLevel, parse_smp
+from cpufw.core.topology import TopologyLevel
 from cpufw.errors import HotplugError, NotFoundError, PropertyError, TopologyError
 
-from .lab import LEVELS, GuestBoard, LabCPU, registry, snapshot
+from .lab import GuestBoard, LabCPU, lab_machine, snapshot
 
 SMP = "4,maxcpus=16,sockets=2,cores=2,threads=4"
 
@@ -43,10 +43,7 @@ def bench(
     vetoes: Sequence[Veto] = (),
     cpu_base: type[CPUState] = LabCPU,
 ) -> Machine:
-    known = registry(cpu_base)
-    kind = MachineType("lab", "lab", "a bench", "one", 64, GuestBoard, plug_unit=unit)
-    cpu_class = known.cpu_class("one-lab-cpu")
-    return Machine(kind, cpu_class, known, parse_smp(smp, LEVELS, 64), vetoes=vetoes)
+    return lab_machine(smp, plug_unit=unit, vetoes=vetoes, cpu_base=cpu_base)
 
 
 @pytest.fixture

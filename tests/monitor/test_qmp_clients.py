@@ -9,7 +9,6 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,12 +17,6 @@ from qemu.qmp import ExecuteError, Message, QMPClient, Runstate
 from qmp_guest import CPU_TYPE, PATIENCE, Guest, running
 
 pytestmark = pytest.mark.kvm
-
-
-@pytest.fixture(scope="module")
-def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
-    with running(tmp_path_factory.mktemp("qmp")) as found:
-        yield found
 
 
 def test_qemu_qmp_connects_executes_and_hears_events(guest: Guest) -> None:

@@ -33,12 +33,6 @@ _PLACE = {"socket-id": 1, "core-id": 1, "thread-id": 0}
 _SPIN = b"\xfa\xeb\xfe"  # cli; jmp $
 
 
-@pytest.fixture(scope="module")
-def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
-    with running(tmp_path_factory.mktemp("qmp")) as found:
-        yield found
-
-
 @pytest.fixture
 def witness(guest: Guest) -> Iterator[QmpClient]:
     """Another client, that must be served all the same."""

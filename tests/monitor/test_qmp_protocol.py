@@ -109,12 +109,6 @@ def test_limits_of_size_and_depth() -> None:
         assert last == {"a": 1}
 
 
-@pytest.fixture(scope="module")
-def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
-    with running(tmp_path_factory.mktemp("qmp")) as found:
-        yield found
-
-
 @pytest.fixture
 def client(guest: Guest) -> Iterator[QmpClient]:
     with guest.client() as found:

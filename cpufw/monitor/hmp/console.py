@@ -40,10 +40,13 @@ class HmpConsole:
         """Let them go."""
         os.write(self._wake_writer, b"x")
         # Someone who is asked for a line at a terminal cannot be called off: that thread is left.
-        if self.listener is not None or not sys.stdin.isatty():
+        at_terminal = self.listener is None and sys.stdin.isatty()
+        if self._thread.is_alive() and not at_terminal:
             self._thread.join()
         if self.listener is not None:
             self.listener.close()
+        os.close(self._wake_reader)
+        os.close(self._wake_writer)
 
     def _run(self, shell: Shell, line: str) -> str:
         """What `line` says; on the worker, so that it comes between QMP's commands."""

@@ -44,7 +44,8 @@ class Monitor:
         """The last one that `migrate` began."""
         self.ended = threading.Event()
         """Set by `quit`."""
-        self.worker = ThreadPoolExecutor(1, "monitor-worker")
+        self.worker = ThreadPoolExecutor(1, "monitor-worker", self._on_worker_start)
+        self._worker_ident = 0
         self._listeners: list[Listener] = []
         self._hotplug = HotplugEvents(machine, self.emit)
         self._forget = machine.subscribe(self._hotplug.on_event)
@@ -56,6 +57,14 @@ class Monitor:
         from cpufw.monitor.type_tree import TypeTree
 
         return TypeTree(self.framework, self.machine)
+
+    def _on_worker_start(self) -> None:
+        self._worker_ident = threading.get_ident()
+
+    @property
+    def on_worker(self) -> bool:
+        """Whether this is called by a command that `worker` runs."""
+        return threading.get_ident() == self._worker_ident
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` with every event, on the thread that it happens on; returns the end."""

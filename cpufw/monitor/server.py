@@ -98,14 +98,15 @@ class QmpServer:
 
     def _on_event(self, message: Mapping[str, Any]) -> None:
         if threading.get_ident() == self._thread.ident:
-            self._broadcast(message)
+            self._broadcast(message, True)
             return
+        of_command = self.monitor.on_worker
         with suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._broadcast, message)
+            self._loop.call_soon_threadsafe(self._broadcast, message, of_command)
 
-    def _broadcast(self, message: Mapping[str, Any]) -> None:
+    def _broadcast(self, message: Mapping[str, Any], of_command: bool) -> None:
         for client in tuple(self._clients):
-            client.session.on_event(message)
+            client.session.on_event(message, of_command)
 
     def forget(self, client: _Client) -> None:
         """`client` has gone."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _NEGOTIATE = "qmp_capabilities"
 _ALLOWED = {"execute", "arguments", "id"}
 _MOST_IN_FLIGHT = 8  # in-band commands with oob; qmp-spec, Out-of-band execution
+_MOST_HELD = 1000  # events kept back until a reply is there; a guest can cause any number
 _SLICE = 0.005  # seconds that one client may keep the others waiting
 
 
@@ -56,6 +57,7 @@ class Session:
         self._connection, self._stream = connection, JsonStream()
         self._waiting: deque[Any] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._held: deque[Mapping[str, Any]] = deque()
         self._closed = False
 
     def greet(self) -> None:
@@ -66,9 +68,18 @@ class Session:
         """Send one JSON value."""
         self._connection.write(json.dumps(message).encode() + b"\r\n")
 
-    def on_event(self, message: Mapping[str, Any]) -> None:
-        """Pass an event on, once the client is ready for them."""
-        if self.negotiated:
+    def on_event(self, message: Mapping[str, Any], of_command: bool) -> None:
+        """Pass an event on, once the client is ready for them.
+
+        What the guest does while the client's command is carried out, maybe because of it, comes
+        after the reply, as with QEMU, whose guests wait meanwhile; what the command itself reports
+        (`of_command`) comes before it.
+        """
+        if not self.negotiated:
+            return
+        if self._task is not None and not of_command and len(self._held) < _MOST_HELD:
+            self._held.append(message)
+        else:
             self.send(message)
 
     def feed(self, data: bytes, fds: Sequence[int] = ()) -> None:
@@ -145,6 +156,8 @@ class Session:
         self._task = None
         if not self._closed:
             self.send(answer)
+            while self._held:
+                self.send(self._held.popleft())
             self._run_waiting()
             self.serve()
 

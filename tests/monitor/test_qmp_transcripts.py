@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from guest_compiler import image_of
+from linux_guest import LinuxGuest
 from qmp_transcripts import Turn, transcript
 from ruamel.yaml import YAML
 
@@ -116,7 +117,8 @@ class Replay:
         expected = self._expected(turn.reply)
         if turn.reply is not None and _unordered(reply) != _unordered(expected):
             self.found[turn.name] = f"{turn.command} {turn.arguments}: {reply}, QEMU: {expected}"
-        events = self._client.wait_events(len(turn.events), 30 if turn.events else self._patience)
+        count = listed.get("events", len(turn.events))
+        events = self._client.wait_events(count, 30 if count else self._patience)
         if events != self._expected(turn.events):
             self.found.setdefault(turn.name, "")
             self.found[turn.name] += f" events {events}, QEMU: {turn.events}"
@@ -259,3 +261,18 @@ def test_with_a_guest_that_answers(framework: Framework, tmp_path: Path, name: s
             time.sleep(0.01)
         client.wait_events(1, 1)
         Replay(name, client).run()
+
+
+@pytest.mark.kvm
+def test_with_linux(framework: Framework, tmp_path: Path) -> None:
+    with (
+        LinuxGuest(framework, "Haswell,check=off", Q35) as guest,
+        monitored(framework, guest.machine, tmp_path) as client,
+    ):
+        guest.start()
+        client.wait_events(1, 1)
+        try:
+            Replay("q35-tcg-linux", client).run()
+        except AssertionError:
+            guest.skip_if_deadlocked()
+            raise
